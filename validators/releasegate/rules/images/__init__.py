@@ -1,0 +1,1 @@
+"""Does every image name one build for ever?"""

@@ -1,0 +1,1 @@
+"""Does it render, the same twice, from values that say what they mean?"""

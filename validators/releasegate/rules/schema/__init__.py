@@ -1,0 +1,1 @@
+"""Would the API server take it?"""
