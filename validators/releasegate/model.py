@@ -352,6 +352,15 @@ class ObjectRef:
     name: str
 
 
+class Status(enum.StrEnum):
+    """How a finding counts."""
+
+    NEW = "new"
+    INHERITED = "inherited"
+    WAIVED = "waived"
+    ADVISED = "advised"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that is wrong.
@@ -359,7 +368,8 @@ class Finding:
     `message` says what is wrong, `help` what to write instead. `pointer` is the JSON pointer inside the object,
     `value` the value there. `place` is where a person would edit, when the rule already knows (a values file, a
     file of the tree); otherwise sources.py looks for it. `change` names what has to change, equal for findings that
-    one edit mends; with rule and place it is the cause. `manifest` is the object it is about.
+    one edit mends; with rule and place it is the cause. `manifest` is the object it is about. `advice`: listed, never
+    red. `status` is set by evaluate, never by a rule.
     """
 
     message: str
@@ -369,6 +379,8 @@ class Finding:
     pointer: str | None = None
     value: Any = None
     place: Place | None = None
+    advice: bool = False
+    status: Status = Status.NEW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,15 +409,6 @@ class Outcome(enum.StrEnum):
     ADVISED = "advised"
 
 
-class Status(enum.StrEnum):
-    """How a finding counts."""
-
-    NEW = "new"
-    INHERITED = "inherited"
-    WAIVED = "waived"
-    ADVISED = "advised"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseId:
     """Which case: (environment, release, rule), wider scopes with None in front."""
@@ -427,7 +430,7 @@ class Verdict:
     """The judgement of one case.
 
     `subjects` is how many things were looked at, counted by evaluate from what the rule was given, never by a tool.
-    `reason` is set for not-evaluated and not-applicable.
+    `reason` is set for not-evaluated and not-applicable. `remedy` is the command or edit that mends a not-evaluated.
     """
 
     id: CaseId
@@ -437,7 +440,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     unjudged: tuple[Unjudged, ...] = ()
     reason: str | None = None
-    status: Status = Status.NEW
+    remedy: str | None = None
     seconds: float = 0.0
 
 
