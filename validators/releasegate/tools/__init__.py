@@ -1,0 +1,1 @@
+"""The programs that judge: argv in, values out. `store` says where they come from."""
