@@ -1,5 +1,284 @@
-"""The command line: every command is a few lines over the layers."""
+"""The command line: every command is a few lines over the layers. Exit codes 0-4 are fixed for ever (design.md 3)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from releasegate import __version__
+
+USAGE = 4
+INTERRUPTED = 130
+
+_json_option = click.option(
+    "--json", "json_file", metavar="FILE", help="Write the JSON report (version 1); - is stdout."
+)
+_root_argument = click.argument("root", default=".", type=click.Path(path_type=Path))
 
 
-def main() -> None:
-    """Run the command line."""
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="releasegate")
+def cli() -> None:
+    """The required check of a GitOps config repo. A green verdict is evidence.
+
+    Exit codes: 0 all expected things judged and passed, 1 a finding, 2 something could not be evaluated,
+    3 nothing was judged, 4 wrong use or config.
+    """
+
+
+@cli.command()
+@_root_argument
+@click.option("--env", "environments", multiple=True, metavar="E", help="Judge this environment only (repeatable).")
+@click.option("--release", "releases", multiple=True, metavar="R", help="Judge this release only (repeatable).")
+@click.option("--rule", "rules", multiple=True, metavar="GLOB", help="Judge these rules only (repeatable).")
+@click.option("--staged", is_flag=True, help="Judge the git index instead of the work tree.")
+@click.option("--kubernetes", metavar="V", help="Judge every environment at this Kubernetes version.")
+@_json_option
+@click.option("--junit", metavar="FILE", help="Write a JUnit report.")
+def check(
+    root: Path,
+    environments: tuple[str, ...],
+    releases: tuple[str, ...],
+    rules: tuple[str, ...],
+    *,
+    staged: bool,
+    kubernetes: str | None,
+    json_file: str | None,
+    junit: str | None,
+) -> int:
+    """Render every environment as Argo CD would, and judge what it rendered."""
+    from releasegate import check as hardened  # noqa: PLC0415 - `--help` needs none of it
+    from releasegate import run  # noqa: PLC0415
+
+    selection = run.Selection(environments=environments, releases=releases, rules=rules)
+    with (
+        _usage_errors(json_file),
+        run.open_run(root, selection=selection, kubernetes=kubernetes, staged=staged) as opened,
+    ):
+        try:
+            report = hardened.check(opened, junit=junit)
+        except hardened.Interrupted:
+            return INTERRUPTED
+        return _publish(report, Path(opened.tree.root), json_file)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--kubernetes", metavar="V", help="The Kubernetes version to judge at (default: the newest bundle).")
+@click.option("--schema-location", "locations", multiple=True, metavar="T", help="Where schemas of other kinds are.")
+@_json_option
+def lint(paths: tuple[str, ...], kubernetes: str | None, locations: tuple[str, ...], json_file: str | None) -> int:
+    """Judge plain files by what they are; a folder stands for the YAML and JSON files below it, - for stdin."""
+    from releasegate import lint as linting  # noqa: PLC0415
+
+    with _usage_errors(json_file):
+        report = linting.lint(paths, kubernetes=kubernetes, locations=locations)
+        return _publish(report, Path.cwd(), json_file)
+    return USAGE
+
+
+@cli.command()
+@_root_argument
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def discover(root: Path, *, as_json: bool) -> int:
+    """Show environments and releases, how each was found, and what was not understood."""
+    from releasegate import run  # noqa: PLC0415
+    from releasegate.report import discovery  # noqa: PLC0415
+
+    with _usage_errors(None), run.open_run(root) as opened:
+        if as_json:
+            click.echo(json.dumps(discovery.document(opened.repo), indent=1, ensure_ascii=False))
+        else:
+            _echo(discovery.lines(opened.repo))
+        return 0
+    return USAGE
+
+
+@cli.command()
+@click.argument("release", metavar="ENV/RELEASE")
+@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
+def render(release: str, root: Path) -> int:
+    """Print what is judged of one release: the render as it would be applied, Secret values redacted."""
+    from releasegate import run  # noqa: PLC0415
+    from releasegate.model import Unrendered  # noqa: PLC0415
+    from releasegate.report import manifests  # noqa: PLC0415
+    from releasegate.report.text import clean  # noqa: PLC0415
+
+    with _usage_errors(None), run.open_run(root) as opened:
+        chosen = next((one for one in opened.repo.releases if one.id == release), None)
+        if chosen is None:
+            raise run.UsageError(f"no release {release!r} here; `releasegate discover` lists them as ENV/RELEASE")
+        rendered = opened.rendered(chosen)
+        if isinstance(rendered, Unrendered):
+            where = f"{rendered.place}: " if rendered.place else ""
+            click.echo(f"{where}{clean(rendered.reason)}\nmend: {clean(rendered.remedy)}", err=True)
+            return 1 if rendered.broken else 2
+        click.echo(manifests.text(rendered), nl=False)
+        return 0
+    return USAGE
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def rules(*, as_json: bool) -> int:
+    """List the rules."""
+    from releasegate.rules import catalogue  # noqa: PLC0415
+
+    known = catalogue()
+    if as_json:
+        rows = [{"id": one.id, "scope": one.scope, "kind": one.kind, "summary": one.summary} for one in known]
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        width = max(len(one.id) for one in known)
+        _echo(f"{one.id:<{width}}  {one.kind:<6}  {one.summary}" for one in known)
+    return 0
+
+
+@cli.command()
+@click.argument("rule")
+def explain(rule: str) -> int:
+    """Print the page of a rule: what, why, how to mend it, a bad and a good example."""
+    from releasegate.report import page  # noqa: PLC0415
+    from releasegate.rules import catalogue  # noqa: PLC0415
+    from releasegate.run import near  # noqa: PLC0415
+
+    known = {one.id: one for one in catalogue()}
+    if rule not in known:
+        raise click.UsageError(f"no rule {rule!r}{near(rule, known)}; `releasegate rules` lists them")
+    click.echo(page.text(known[rule]))
+    return 0
+
+
+@cli.group()
+def tools() -> None:
+    """Show or install the programs that judge: helm and the render worker."""
+
+
+@tools.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def tools_list(*, as_json: bool) -> int:
+    """Show each program: version, where it comes from, or the command that installs it."""
+    from releasegate.report import toolbox  # noqa: PLC0415
+    from releasegate.tools import store  # noqa: PLC0415
+
+    rows = store.listing()
+    if as_json:
+        click.echo(json.dumps(toolbox.document(rows), indent=1))
+    else:
+        _echo(toolbox.lines(rows))
+    return 0
+
+
+@tools.command("install")
+@click.argument("names", nargs=-1)
+def tools_install(names: tuple[str, ...]) -> int:
+    """Install the named programs, or all, at their locked versions into the cache."""
+    from releasegate.tools import store  # noqa: PLC0415
+
+    try:
+        done = store.install(names, progress=lambda said: click.echo(said, err=True))
+    except store.UnknownTool as error:
+        raise click.UsageError(str(error)) from None
+    missing = [one for one in done if isinstance(one, store.ToolMissing)]
+    for one in missing:
+        click.echo(f"{one.name}: {one.reason}\n  mend: {one.remedy}", err=True)
+    return 2 if missing else 0
+
+
+@cli.group("schemas")
+def schemas_group() -> None:
+    """Show the schemas there are, or add those of custom resources."""
+
+
+@schemas_group.command("list")
+@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
+def schemas_list(root: Path) -> int:
+    """List the Kubernetes bundles and the schemas the repo itself holds."""
+    from releasegate import config as configuration  # noqa: PLC0415
+    from releasegate import schemas  # noqa: PLC0415
+    from releasegate.schemas import add  # noqa: PLC0415
+
+    with _usage_errors(None):
+        config = configuration.load(root)
+        click.echo(f"Kubernetes bundles: {', '.join(schemas.available())}")
+        _echo(add.listing(root, config.schema_locations))
+        return 0
+    return USAGE
+
+
+@schemas_group.command("add")
+@click.argument("kinds", nargs=-1)
+@click.option("--from", "source", required=True, metavar="DIR", help="A folder of CRDs or JSON schemas.")
+@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
+def schemas_add(kinds: tuple[str, ...], source: str, root: Path) -> int:
+    """Copy schemas of custom resources into the repo, so that their objects can be judged."""
+    from releasegate.schemas import add  # noqa: PLC0415
+
+    try:
+        _echo(add.add(root, kinds, Path(source)))
+    except add.NotFound as error:
+        raise click.UsageError(str(error)) from None
+    return 0
+
+
+# --- shared -----------------------------------------------------------------------------------------------------------
+
+
+class _usage_errors:  # noqa: N801 - reads as a with statement
+    """Wrong use and wrong config become exit 4, with a JSON report where one was asked for."""
+
+    def __init__(self, json_file: str | None) -> None:
+        self._json_file = json_file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from releasegate import config as configuration  # noqa: PLC0415
+        from releasegate import git, run  # noqa: PLC0415
+        from releasegate.report import json as json_report  # noqa: PLC0415
+
+        if isinstance(error, (run.UsageError, configuration.ConfigError, git.GitError)):
+            if self._json_file is not None:
+                json_report.write(json_report.usage_error(str(error)), self._json_file)
+            raise click.UsageError(str(error)) from None
+
+
+def _publish(report: Any, root: Path, json_file: str | None) -> int:
+    """Print the report; the JSON is written last, whole or not at all."""
+    from releasegate.report import json as json_report  # noqa: PLC0415
+    from releasegate.report import terminal  # noqa: PLC0415
+
+    _echo(terminal.lines(report, root), err=json_file == "-")
+    if json_file is not None:
+        try:
+            json_report.write(json_report.report(report), json_file)
+        except OSError as error:
+            raise click.UsageError(f"cannot write the report to {json_file}: {error.strerror}") from None
+    return int(report.exit_code)
+
+
+def _echo(lines: Iterable[str], *, err: bool = False) -> None:
+    for line in lines:
+        click.echo(line, err=err)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with one of the fixed codes; click's own codes are mapped to 4."""
+    run: Callable[..., Any] = cli.main
+    try:
+        code = run(args=argv, prog_name="releasegate", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = USAGE
+    except BrokenPipeError:
+        code = 2
+    sys.stdout.flush()
+    sys.exit(code if isinstance(code, int) else 0)

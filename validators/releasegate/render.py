@@ -1,0 +1,589 @@
+"""Release -> Rendered | Unrendered, exactly as Argo CD would render it, with a content-addressed cache for the desk.
+
+Charts are rendered from a private copy of what they need: a link that leaves the judged tree is refused, and nothing
+helm does can touch the tree. The cache holds parsed manifests keyed by every input (chart tree, values, arguments,
+helm's identity) and is verified on read; it detects corruption, not malice, and is never carried into a required check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from releasegate import chartvalues, k8s, yamlio
+from releasegate.model import (
+    DirectorySource,
+    Environment,
+    HelmSource,
+    Manifest,
+    Place,
+    Release,
+    Rendered,
+    Source,
+    Tree,
+    Unrendered,
+    UnsupportedSource,
+)
+from releasegate.tools import helm, store
+
+CACHE_FORMAT = 1
+HOOK = "helm.sh/hook"
+# Argo CD maps the other Helm hooks to sync phases and never applies these
+# (docs/user-guide/helm.md, "Helm Hooks": test and rollback hooks have no equivalent).
+NEVER_APPLIED_HOOKS = frozenset({"test", "test-success", "test-failure", "pre-rollback", "post-rollback"})
+_SOURCE = re.compile(r"^---\n# Source: ([^\n]+)\n", re.MULTILINE)
+
+
+class LinkLeavesTree(Exception):
+    """A chart holds a symbolic link whose target is not inside the judged tree."""
+
+    def __init__(self, path: str) -> None:
+        """`path` is the link, relative to the tree."""
+        super().__init__(path)
+        self.path = path
+
+
+class Sandbox:
+    """A private folder with copies of the charts and values files that renders read. Safe for several threads."""
+
+    def __init__(self, tree: Tree, folder: Path) -> None:
+        """Copy from `tree` into `folder`, lazily and each file once."""
+        self.tree = tree
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._root = Path(tree.root).resolve()
+        self._below: dict[str, tuple[str, ...]] = {}
+        self._hashes: dict[str, str] = {}
+        self._content: dict[str, bytes] = {}
+        self._copied: set[str] = set()
+
+    def files_below(self, path: str) -> tuple[str, ...]:
+        """Return the files of the tree below the folder `path` ("." is the whole tree), sorted."""
+        with self._lock:
+            if path not in self._below:
+                prefix = "" if path in (".", "") else path.rstrip("/") + "/"
+                self._below[path] = tuple(name for name in self.tree.files if name.startswith(prefix))
+            return self._below[path]
+
+    def read(self, path: str) -> bytes:
+        """Return the content of one file of the tree. Raises LinkLeavesTree, OSError."""
+        with self._lock:
+            if path not in self._content:
+                full = self._root / path
+                real = full.resolve()
+                if not real.is_relative_to(self._root):
+                    raise LinkLeavesTree(path)
+                self._content[path] = real.read_bytes()
+            return self._content[path]
+
+    def hash_of(self, path: str) -> str:
+        """Return the sha256 of one file, or of a folder's files and their names. Raises LinkLeavesTree, OSError."""
+        with self._lock:
+            if path in self._hashes:
+                return self._hashes[path]
+            below = self.files_below(path)
+            if not below:
+                digest = hashlib.sha256(self.read(path)).hexdigest()
+            else:
+                whole = hashlib.sha256()
+                for name in below:
+                    for inner in self._expand(name):
+                        whole.update(f"{inner[len(path) :]}\0{self.hash_of(inner)}\n".encode())
+                digest = whole.hexdigest()
+            self._hashes[path] = digest
+            return digest
+
+    def place(self, path: str) -> Path:
+        """Return where `copy` puts a file or folder."""
+        return self.folder / path
+
+    def copy(self, path: str) -> None:
+        """Copy a file or folder of the tree into the sandbox, once. Raises LinkLeavesTree, OSError."""
+        with self._lock:
+            if path not in self._copied:
+                for name in self.files_below(path) or (path,):
+                    for inner in self._expand(name):
+                        into = self.folder / inner
+                        into.parent.mkdir(parents=True, exist_ok=True)
+                        into.write_bytes(self.read(inner))
+                self._copied.add(path)
+
+    def write(self, text: str) -> Path:
+        """Put `text` into a file of its own, named by its content; return where it is."""
+        data = text.encode()
+        path = self.folder / ".values" / f"{hashlib.sha256(data).hexdigest()}.yaml"
+        with self._lock:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+        return path
+
+    def _expand(self, name: str) -> Iterable[str]:
+        """A link to a folder inside the tree stands for the files below it; anything else for itself."""
+        full = self._root / name
+        if full.is_symlink():
+            real = full.resolve()
+            if not real.is_relative_to(self._root):
+                raise LinkLeavesTree(name)
+            if real.is_dir():
+                if full.parent.resolve().is_relative_to(real):
+                    raise LinkLeavesTree(name)  # a loop: the folder that holds the link
+                for inner in sorted(real.rglob("*")):
+                    if inner.is_file() and not inner.is_symlink():
+                        yield f"{name}/{inner.relative_to(real).as_posix()}"
+                return
+        yield name
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One helm call, prepared but not started: `copies` are the parts of the tree it reads."""
+
+    request: helm.TemplateRequest
+    chart: str
+    key: str
+    copies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """Why a source did not render; becomes Unrendered for each release that asked for it."""
+
+    reason: str
+    remedy: str
+    broken: bool = True
+    place: Place | None = None
+
+
+class Renderer:
+    """Renders the releases of one judged tree; every caller asks for the same release once.
+
+    `cache` is the folder of the desk's cache, None in the required check. `jobs` renders run at a time.
+    Use as a context manager: at its end no process and no copy is left.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        tool: store.Tool | store.ToolMissing,
+        worker: store.Tool | None = None,
+        jobs: int | None = None,
+        cache: Path | None = None,
+        at_revision: Callable[[str], Tree | None] | None = None,
+        api_versions: Callable[[Environment], tuple[str, ...]] = lambda _environment: (),
+    ) -> None:
+        """Nothing is started yet."""
+        self.tool = tool
+        self._worker = worker
+        self._jobs = jobs or os.cpu_count() or 2
+        self._cache = cache
+        self._at_revision = at_revision or (lambda _revision: None)
+        self._api_versions = api_versions
+        self._folder = tempfile.TemporaryDirectory(prefix="releasegate-")
+        self._sandboxes: dict[str | None, Sandbox] = {None: Sandbox(tree, Path(self._folder.name) / "tree")}
+        self._pool: helm.Pool | None = None
+        self._answers: dict[str, _Answer] = {}
+        self._lock = threading.RLock()
+        self._values = chartvalues.Checker(Path(self._folder.name) / "probes")
+        self.cache_hits = 0
+        self.renders = 0
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """End every process and remove the copies."""
+        self.close()
+
+    def close(self) -> None:
+        """End every process and remove the copies."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self._folder.cleanup()
+
+    def start(self, releases: Iterable[Release], environments: Mapping[str, Environment]) -> None:
+        """Begin rendering in the background; results are asked for with `result`."""
+        for release in releases:
+            self._parts(release, environments[release.environment])
+
+    def result(self, release: Release, environment: Environment) -> Rendered | Unrendered:
+        """Return what the release renders to, waiting for it; begins it when nobody did.
+
+        Equal inputs are rendered once, whoever asks and under whichever name in ids.
+        """
+        return _collect(release, self._parts(release, environment))
+
+    def batch(
+        self, releases: Sequence[Release], environments: Mapping[str, Environment]
+    ) -> list[Rendered | Unrendered]:
+        """Render many at once, in order: what discovery asks for, one call per level of app-of-apps."""
+        self.start(releases, environments)
+        return [self.result(release, environments[release.environment]) for release in releases]
+
+    def again(self, release: Release, environment: Environment) -> Rendered | Unrendered:
+        """Render a second time, past every cache: for rules that compare two renders."""
+        return _collect(release, self._parts(release, environment, fresh=True))
+
+    def substituted(
+        self, release: Release, environment: Environment, texts: Mapping[str, str]
+    ) -> Rendered | Unrendered:
+        """Render with other texts for some values files (path -> text) or inline values (key "inline").
+
+        A text for the chart's own values.yaml is passed as the first values file: chart defaults lose to all others.
+        """
+        return _collect(release, self._parts(release, environment, fresh=True, texts=texts))
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _sandbox(self, revision: str | None) -> Sandbox | None:
+        with self._lock:
+            if revision not in self._sandboxes:
+                tree = self._at_revision(revision) if revision is not None else None
+                if tree is None:
+                    return None
+                self._sandboxes[revision] = Sandbox(tree, Path(self._folder.name) / f"at-{revision}")
+            return self._sandboxes[revision]
+
+    def _start_pool(self) -> helm.Pool:
+        with self._lock:
+            if self._pool is None:
+                if isinstance(self.tool, store.ToolMissing):
+                    raise AssertionError("a missing helm is answered before any job is made")
+                self._pool = helm.Pool(self.tool, self._worker, self._jobs)
+            return self._pool
+
+    def _parts(
+        self,
+        release: Release,
+        environment: Environment,
+        *,
+        fresh: bool = False,
+        texts: Mapping[str, str] | None = None,
+    ) -> list[_Part]:
+        parts: list[_Part] = []
+        for source in release.sources:
+            try:
+                parts.append(self._part(release, environment, source, fresh=fresh, texts=texts or {}))
+            except LinkLeavesTree as link:
+                parts.append(
+                    _Broken(
+                        reason=f"{link.path} is a symbolic link that leaves the repository",
+                        remedy="commit the file itself, or link to a file inside the repository",
+                        place=Place(path=link.path),
+                    )
+                )
+            except OSError as error:
+                path = os.path.relpath(error.filename or "", self._sandboxes[None].tree.root)
+                parts.append(
+                    _Broken(
+                        reason=f"{path} cannot be read: {error.strerror}",
+                        remedy="commit the file, or take it out of the Application's valueFiles",
+                        place=Place(path=path),
+                    )
+                )
+        return parts
+
+    def _part(
+        self, release: Release, environment: Environment, source: Source, *, fresh: bool, texts: Mapping[str, str]
+    ) -> _Part:
+        if isinstance(source, UnsupportedSource):
+            return _Broken(reason=source.reason, remedy=source.remedy, broken=False)
+        sandbox = self._sandbox(source.revision)
+        if sandbox is None:
+            return _Broken(
+                reason=f"targetRevision {source.revision} is not in this clone",
+                remedy="fetch the whole history (actions/checkout: fetch-depth: 0), or deploy the judged branch",
+                broken=False,
+            )
+        if isinstance(source, DirectorySource):
+            return _Answer(chart=source.path, outcome=_directory(source, sandbox))
+        if isinstance(self.tool, store.ToolMissing):
+            return _Broken(reason=self.tool.reason, remedy=self.tool.remedy, broken=False)
+        job = self._job(release, environment, source, sandbox, texts)
+        with self._lock:
+            if not fresh and job.key in self._answers:
+                return self._answers[job.key]
+            answer = self._answer(job, sandbox, fresh=fresh)
+            if not fresh:
+                self._answers[job.key] = answer
+            return answer
+
+    def _answer(self, job: _Job, sandbox: Sandbox, *, fresh: bool) -> _Answer:
+        if not fresh:
+            hit = self._read_cache(job.key)
+            if hit is not None:
+                self.cache_hits += 1
+                return _Answer(chart=job.chart, outcome=hit, cached=True)
+        for path in job.copies:
+            sandbox.copy(path)
+        pool = self._start_pool()
+        invalid = self._values.problem(job.request, lambda request: pool.submit(request).result())
+        if invalid is not None:
+            broken = _Broken(
+                reason=invalid.message, remedy=invalid.help, place=Place(path=f"{job.chart}/{invalid.schema}")
+            )
+            return _Answer(chart=job.chart, outcome=broken)
+        self.renders += 1
+        keep = None if fresh else (lambda manifests: self._write_cache(job.key, manifests))
+        return _Answer(chart=job.chart, outcome=pool.submit(job.request), keep=keep)
+
+    def _job(
+        self,
+        release: Release,
+        environment: Environment,
+        source: HelmSource,
+        sandbox: Sandbox,
+        texts: Mapping[str, str],
+    ) -> _Job:
+        """Argo's arguments for this source, and the key of everything that goes into it."""
+        values: list[tuple[Path, str]] = []
+        copies = [source.chart]
+        own = f"{source.chart}/values.yaml"
+        if own in texts:
+            values.append((sandbox.write(texts[own]), texts[own]))
+        for file in source.values_files:
+            if file.path in texts:
+                values.append((sandbox.write(texts[file.path]), texts[file.path]))
+            else:
+                values.append((sandbox.place(file.path), sandbox.hash_of(file.path)))
+                copies.append(file.path)
+        if source.inline is not None:
+            text = texts.get("inline", source.inline.text)
+            values.append((sandbox.write(text), text))
+        copies += [path for _, path in source.file_parameters]
+        known = self._api_versions(environment)
+        request = helm.TemplateRequest(
+            chart=str(sandbox.place(source.chart)),
+            release_name=release.helm_release,
+            namespace=release.namespace,
+            kube_version=release.kube_version or environment.kubernetes,
+            api_versions=tuple(sorted({*known, *release.api_versions, *environment.api_versions})),
+            values_files=tuple(str(path) for path, _ in values),
+            sets=tuple((one.name, one.value, one.force_string) for one in source.parameters),
+            set_files=tuple((name, str(sandbox.place(path))) for name, path in source.file_parameters),
+            include_crds=not source.skip_crds,
+            skip_tests=source.skip_tests,
+        )
+        tool = self.tool
+        identity = tool.identity.sha256 if isinstance(tool, store.Tool) else ""
+        key = hashlib.sha256(
+            json.dumps(
+                [
+                    CACHE_FORMAT,
+                    identity,
+                    sandbox.hash_of(source.chart),
+                    source.chart,
+                    [text for _, text in values],
+                    [(name, sandbox.hash_of(path)) for name, path in source.file_parameters],
+                    request.release_name,
+                    request.namespace,
+                    request.kube_version,
+                    request.api_versions,
+                    request.sets,
+                    request.include_crds,
+                    request.skip_tests,
+                ],
+            ).encode()
+        ).hexdigest()
+        return _Job(request, source.chart, key, tuple(copies))
+
+    def _read_cache(self, key: str) -> list[Manifest] | None:
+        if self._cache is None:
+            return None
+        try:
+            data = (self._cache / key[:2] / key).read_bytes()
+        except OSError:
+            return None
+        digest, _, payload = data.partition(b"\n")
+        if hashlib.sha256(key.encode() + payload).hexdigest().encode() != digest:
+            return None  # corrupt or torn: rendered again and overwritten
+        return [
+            Manifest(body=body, text=text, template=template, problems=tuple((line, said) for line, said in problems))
+            for body, text, template, problems in json.loads(payload)
+        ]
+
+    def _write_cache(self, key: str, manifests: Sequence[Manifest]) -> None:
+        if self._cache is None:
+            return
+        payload = json.dumps([[one.body, one.text, one.template, one.problems] for one in manifests]).encode()
+        digest = hashlib.sha256(key.encode() + payload).hexdigest().encode()
+        folder = self._cache / key[:2]
+        # A full disk or a read-only cache makes the next run slower, not this one wrong.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=folder)
+            with os.fdopen(handle, "wb") as file:
+                file.write(digest + b"\n" + payload)
+            Path(temporary).replace(folder / key)
+
+
+class _Answer:
+    """A source's manifests: from the cache, from files, or from a helm call under way. Parsed once."""
+
+    def __init__(
+        self,
+        *,
+        chart: str,
+        outcome: Future[helm.Output | helm.TemplateError | helm.Unavailable] | list[Manifest] | _Broken,
+        keep: Callable[[list[Manifest]], None] | None = None,
+        cached: bool = False,
+    ) -> None:
+        self.cached = cached
+        self.seconds = 0.0
+        self._chart = chart
+        self._outcome = outcome
+        self._keep = keep
+        self._lock = threading.Lock()
+
+    def manifests(self) -> list[Manifest] | _Broken:
+        with self._lock:
+            if isinstance(self._outcome, Future):
+                self._outcome = self._read(self._outcome.result())
+            return self._outcome
+
+    def _read(self, outcome: helm.Output | helm.TemplateError | helm.Unavailable) -> list[Manifest] | _Broken:
+        if isinstance(outcome, helm.Unavailable):
+            return _Broken(reason=outcome.reason, remedy=outcome.remedy, broken=False)
+        if isinstance(outcome, helm.TemplateError):
+            return _Broken(
+                reason=f"helm template: {outcome.message}",
+                remedy="mend the template or the values it reads; `releasegate render {release}` shows the same error",
+                place=_template_place(self._chart, outcome),
+            )
+        began = time.perf_counter()
+        parsed = _parse(self._chart, outcome.text)
+        if isinstance(parsed, list) and self._keep is not None:
+            self._keep(parsed)
+        self.seconds = outcome.seconds + time.perf_counter() - began
+        return parsed
+
+
+_Part = _Answer | _Broken
+
+
+def _collect(release: Release, parts: Sequence[_Part]) -> Rendered | Unrendered:
+    """Put the sources of a release together, in their order; the first that did not render decides."""
+    manifests: list[Manifest] = []
+    for part in parts:
+        made = part.manifests() if isinstance(part, _Answer) else part
+        if isinstance(made, _Broken):
+            return Unrendered(
+                release=release,
+                reason=made.reason,
+                remedy=made.remedy.replace("{release}", release.id),
+                broken=made.broken,
+                place=made.place,
+            )
+        manifests += made
+    answers = [part for part in parts if isinstance(part, _Answer)]
+    return Rendered(
+        release=release,
+        manifests=tuple(manifests),
+        seconds=sum(answer.seconds for answer in answers),
+        cached=all(answer.cached for answer in answers),
+    )
+
+
+def _template_place(chart: str, error: helm.TemplateError) -> Place:
+    if error.path is None:
+        return Place(path=chart)
+    return Place(path=f"{chart}/{error.path}", line=error.line, column=error.column)
+
+
+def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
+    """Read helm's output: every document under its `# Source:` line, Lists expanded, hooks Argo drops dropped."""
+    found: list[Manifest] = []
+    pieces = _SOURCE.split(text)
+    for source, chunk in zip(pieces[1::2], pieces[2::2], strict=True):
+        template = f"{chart}/{source.partition('/')[2]}"
+        try:
+            documents = yamlio.documents(chunk)
+        except yamlio.YamlError as error:
+            return _Broken(
+                reason=f"{template} renders text that is not YAML: {error.message} (line {error.line} of the render)",
+                remedy="mend the template or the values it prints; `releasegate render {release}` shows the text",
+                place=Place(path=template),
+            )
+        for document in documents:
+            made = manifests_of(document, template=template)
+            if isinstance(made, str):
+                return _Broken(
+                    reason=f"{template} renders {made}, not a Kubernetes object",
+                    remedy="render a mapping with apiVersion, kind and metadata, or nothing",
+                    place=Place(path=template),
+                )
+            found += made
+    return [manifest for manifest in found if not _never_applied(manifest)]
+
+
+def manifests_of(
+    document: yamlio.Document, *, template: str | None = None, path: str | None = None
+) -> list[Manifest] | str:
+    """Return the objects of one YAML document (a List is expanded), or what it is instead of an object."""
+    if not isinstance(document.value, Mapping):
+        return f"a {type(document.value).__name__}"
+    whole = Manifest(
+        body=document.value,
+        text=document.text,
+        template=template,
+        path=path,
+        line=document.line,
+        problems=document.problems,
+    )
+    expanded = k8s.expand_lists(document.value)
+    if len(expanded) == 1 and expanded[0][1] is document.value:
+        return [whole]
+    # An item of a List has no text of its own: dumped, so that what is shown is what is judged.
+    return [
+        replace(whole, body=body, text=yamlio.dump(body), problems=document.problems if index == 0 else ())
+        for index, (_, body) in enumerate(expanded)
+        if isinstance(body, Mapping)
+    ]
+
+
+def _never_applied(manifest: Manifest) -> bool:
+    annotations = manifest.metadata.get("annotations")
+    if not isinstance(annotations, Mapping) or HOOK not in annotations:
+        return False
+    hooks = {part.strip() for part in str(annotations[HOOK]).split(",")}
+    return hooks <= NEVER_APPLIED_HOOKS
+
+
+def _directory(source: DirectorySource, sandbox: Sandbox) -> list[Manifest] | _Broken:
+    manifests: list[Manifest] = []
+    for path in source.files:
+        try:
+            documents = yamlio.documents(sandbox.read(path).decode())
+        except UnicodeDecodeError:
+            return _broken_file(Place(path=path), "is not UTF-8 text")
+        except yamlio.YamlError as error:
+            place = Place(path=path, line=error.line, column=error.column)
+            return _broken_file(place, f"is not YAML: {error.message}")
+        for document in documents:
+            made = manifests_of(document, path=path)
+            if isinstance(made, str):
+                return _broken_file(Place(path=path, line=document.line), f"holds {made}, not a Kubernetes object")
+            manifests += made
+    return manifests
+
+
+def _broken_file(place: Place, what: str) -> _Broken:
+    return _Broken(
+        reason=f"{place.path} {what}; Argo CD cannot sync this folder",
+        remedy="mend the file, or leave it out with spec.source.directory.exclude",
+        place=place,
+    )

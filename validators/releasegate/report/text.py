@@ -1,0 +1,49 @@
+"""Untrusted text made fit to print: what comes from the checked repo never reaches a terminal or a file as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from releasegate.model import Finding, Manifest
+
+REDACTED = "[redacted]"
+# C0 and C1 controls (a chart can `fail` with escape sequences), bidirectional overrides, line and paragraph separators.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+SHORTEST_SECRET = 4  # a shorter value would take words out of messages
+
+
+def clean(text: str) -> str:
+    """Return one line without control characters; a line break becomes a blank."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", " ").replace("\n", " ").replace("\t", " "))
+
+
+def secrets_of(manifest: Manifest | None) -> list[str]:
+    """Return the values a Secret holds, longest first: they are looked for in messages and taken out."""
+    if manifest is None or manifest.kind != "Secret":
+        return []
+    found: list[str] = []
+    for key in ("data", "stringData"):
+        held = manifest.body.get(key)
+        if isinstance(held, Mapping):
+            found += [value for value in map(str, held.values()) if len(value) >= SHORTEST_SECRET]
+    return sorted(found, key=len, reverse=True)
+
+
+def message(finding: Finding, text: str) -> str:
+    """Return a text about a finding, fit to print: cleaned, and without the values of the Secret it is about."""
+    for secret in secrets_of(finding.manifest):
+        text = text.replace(secret, REDACTED)
+    return clean(text)
+
+
+def redacted(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an object as it may be shown: a Secret's values replaced."""
+    if body.get("kind") != "Secret":
+        return body
+    shown = dict(body)
+    for key in ("data", "stringData"):
+        if isinstance(shown.get(key), Mapping):
+            shown[key] = dict.fromkeys(shown[key], REDACTED)
+    return shown

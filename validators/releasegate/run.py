@@ -1,0 +1,459 @@
+"""One run over one tree: discover -> render -> rules -> evaluate. Both fronts, pytest and the command line, drive this.
+
+No logic of its own but the order of the calls: which cases there are, what evidence a case gets, when all is said.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import functools
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import platformdirs
+
+from releasegate import config as configuration
+from releasegate import evaluate, git, schemas, sources, yamlio
+from releasegate.discover import discover
+from releasegate.model import (
+    CaseId,
+    Environment,
+    HelmSource,
+    Level,
+    Manifest,
+    Release,
+    Rendered,
+    Scope,
+    ToolIdentity,
+    Tree,
+    Unjudged,
+    Unrendered,
+    Verdict,
+)
+from releasegate.render import Renderer, manifests_of
+from releasegate.rules import Evidence, Rule, catalogue
+from releasegate.tools import store
+
+CRD_KIND = "CustomResourceDefinition"
+
+
+class UsageError(Exception):
+    """Wrong use: an unknown environment, release or rule, a version without bundle, a dirty tree in CI. Exit 4."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What of the tree to judge; empty means all. `rules` are globs over rule ids."""
+
+    environments: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    @property
+    def everything(self) -> bool:
+        """Nothing is left out."""
+        return not (self.environments or self.releases or self.rules)
+
+
+class Run:
+    """One run. Use as a context manager: at its end no process, no copy and no temporary folder is left."""
+
+    def __init__(
+        self,
+        root: Path,
+        tree: Tree,
+        config: configuration.Config,
+        *,
+        selection: Selection,
+        kubernetes: str,
+        cache: bool,
+    ) -> None:
+        """Discover; roots of app-of-apps are rendered here. Raises UsageError, ConfigError, git.GitError."""
+        self.root = root
+        self.tree = tree
+        self.config = config
+        self.selection = selection
+        self._began = time.perf_counter()
+        self._verdicts: dict[CaseId, Verdict] = {}
+        self._renders: dict[str, Rendered | Unrendered] = {}
+        self._revisions: dict[str, Tree | None] = {}
+        self._stack = contextlib.ExitStack()
+        tool = store.find("helm", pinned=config.tools.get("helm"))
+        worker = store.find("releasegate-helm-worker")
+        self.tools: tuple[ToolIdentity, ...] = (tool.identity,) if isinstance(tool, store.Tool) else ()
+        self.renderer = self._stack.enter_context(
+            Renderer(
+                tree,
+                tool=tool,
+                worker=worker if isinstance(worker, store.Tool) else None,
+                cache=render_cache() if cache else None,
+                at_revision=self._at_revision,
+                api_versions=self._api_versions,
+            )
+        )
+        try:
+            self.repo = discover(
+                tree, config, self.renderer.batch, at_revision=self._at_revision, kubernetes=kubernetes
+            )
+            self._environments = {one.name: one for one in self.repo.environments}
+            self._check_selection()
+        except BaseException:
+            self.close()
+            raise
+        self.rules: Mapping[str, Rule] = {rule.id: rule for rule in catalogue()}
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """End every process and remove every copy."""
+        self.close()
+
+    def close(self) -> None:
+        """End every process and remove every copy."""
+        self._stack.close()
+
+    # --- which cases ------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def cases(self) -> tuple[CaseId, ...]:
+        """Every case of this run in the order it is judged: releases, environments, repo, expectations last."""
+        return tuple(case for case in self._all_cases() if self._selected(case))
+
+    @functools.cached_property
+    def complete(self) -> bool:
+        """Nothing was left out by the selection, so absence of subjects means something."""
+        return self.selection.everything
+
+    def level(self, case: CaseId) -> Level:
+        """The level of the case's rule in its environment; expectations are facts."""
+        rule = self.rules.get(case.rule)
+        if rule is None:
+            return Level.ON
+        environment = self._environments[case.environment] if case.environment is not None else None
+        return self.config.level(rule.id, rule.kind, environment)
+
+    def _all_cases(self) -> Iterator[CaseId]:
+        by_scope = {scope: [rule for rule in self.rules.values() if rule.scope is scope] for scope in Scope}
+        for environment in self.repo.environments:
+            for release in self.repo.releases:
+                if release.environment == environment.name:
+                    for rule in by_scope[Scope.RELEASE]:
+                        yield CaseId(rule=rule.id, environment=environment.name, release=release.name)
+            for rule in by_scope[Scope.ENVIRONMENT]:
+                yield CaseId(rule=rule.id, environment=environment.name)
+        for rule in by_scope[Scope.REPO]:
+            yield CaseId(rule=rule.id)
+        if self.complete:
+            for environment in self.repo.environments:
+                for family in self._expected(environment):
+                    yield CaseId(rule=f"expect/{family}", environment=environment.name)
+            yield CaseId(rule=evaluate.DISCOVERED)
+
+    def _expected(self, environment: Environment) -> Sequence[str]:
+        """The families that must have subjects here; `default` holds what nobody deploys from here: none."""
+        if environment.name == "default" and not environment.configured:
+            return ()
+        return tuple(dict.fromkeys((*evaluate.EXPECTED_FAMILIES, *self.config.expect)))
+
+    def _selected(self, case: CaseId) -> bool:
+        if self.level(case) is Level.OFF:
+            return False
+        chosen = self.selection
+        return (
+            (not chosen.environments or case.environment in chosen.environments)
+            and (not chosen.releases or case.release in chosen.releases)
+            and (not chosen.rules or any(fnmatch.fnmatchcase(case.rule, glob) for glob in chosen.rules))
+        )
+
+    def _check_selection(self) -> None:
+        known = {one.name for one in self.repo.environments}
+        for name in self.selection.environments:
+            if name not in known:
+                raise UsageError(f"no environment {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+        releases = {one.name for one in self.repo.releases}
+        for name in self.selection.releases:
+            if name not in releases:
+                raise UsageError(f"no release {name!r} here{near(name, releases)}; `releasegate discover` lists them")
+        ids = {rule.id for rule in catalogue()}
+        for glob in self.selection.rules:
+            if not any(fnmatch.fnmatchcase(rule, glob) for rule in ids):
+                raise UsageError(f"no rule matches {glob!r}{near(glob, ids)}; `releasegate rules` lists them")
+
+    # --- judging ----------------------------------------------------------------------------------------------------
+
+    def start(self, cases: Iterable[CaseId]) -> None:
+        """Begin rendering, in the background, what these cases need."""
+        releases = {(case.environment, case.release) for case in cases}
+        wide = {case.environment for case in cases if case.release is None}
+        self.renderer.start(
+            [one for one in self.repo.releases if (one.environment, one.name) in releases or one.environment in wide],
+            self._environments,
+        )
+
+    def judge(self, case: CaseId) -> Verdict:
+        """Judge one case, once; the verdict is kept for the report."""
+        verdict = self._judge(case)
+        self._verdicts[case] = verdict
+        return verdict
+
+    def record(self, verdict: Verdict) -> None:
+        """Keep a verdict that another process reached."""
+        self._verdicts[verdict.id] = verdict
+
+    def _judge(self, case: CaseId) -> Verdict:
+        if case.rule == evaluate.DISCOVERED:
+            return evaluate.discovered(case, self.repo, tuple(self._late_applications()))
+        if case.rule.startswith("expect/"):
+            return evaluate.expectation(case, self._verdicts.values())
+        rule = self.rules[case.rule]
+        environment = self._environments[case.environment] if case.environment is not None else None
+        releases = [
+            one
+            for one in self.repo.releases
+            if case.environment in (None, one.environment) and case.release in (None, one.name)
+        ]
+        evidence = Evidence(
+            repo=self.repo,
+            config=self.config,
+            environment=environment,
+            release=releases[0] if case.release is not None else None,
+            renders=tuple(self.rendered(one) for one in releases),
+            schemas=self.schemas(environment) if environment is not None else None,
+            render_again=self._render_again,
+        )
+        return evaluate.judge(rule, case, evidence, self.level(case))
+
+    def rendered(self, release: Release) -> Rendered | Unrendered:
+        """What a release renders to, waiting for it."""
+        if release.id not in self._renders:
+            self._renders[release.id] = self.renderer.result(release, self._environments[release.environment])
+        return self._renders[release.id]
+
+    def _render_again(self, release: Release) -> Rendered | Unrendered:
+        return self.renderer.again(release, self._environments[release.environment])
+
+    def _late_applications(self) -> Iterator[Unjudged]:
+        """Applications in a render that discovery did not follow: a deployment nobody judged."""
+        known = {one.application.name for one in self.repo.releases if one.application is not None}
+        known |= {row.name for row in self.repo.not_understood if row.name is not None}
+        for rendered in self._renders.values():
+            if not isinstance(rendered, Rendered):
+                continue
+            for manifest in rendered.manifests:
+                is_application = manifest.kind == "Application" and manifest.api_version.startswith("argoproj.io/")
+                if is_application and manifest.name not in known:
+                    yield Unjudged(
+                        reason=f"Application {manifest.name} is rendered by {rendered.release.id} and was not followed",
+                        remedy="name its environment in releasegate.toml, or report this layout",
+                        group="Applications that were not followed",
+                        manifest=manifest,
+                    )
+
+    # --- schemas ----------------------------------------------------------------------------------------------------
+
+    def schemas(self, environment: Environment) -> schemas.Schemas:
+        """The schemas of an environment: the bundle, CRDs of the tree, and CRDs its charts render."""
+        key = environment.name
+        if key not in self._schemas:
+            crds = list(self._tree_crds)
+            for release in self.repo.releases:
+                if release.environment == environment.name and self._mentions_crds(release):
+                    rendered = self.rendered(release)
+                    if isinstance(rendered, Rendered):
+                        crds += [one for one in rendered.manifests if one.kind == CRD_KIND]
+            self._schemas[key] = self._load_schemas(environment.kubernetes, crds)
+        return self._schemas[key]
+
+    @functools.cached_property
+    def _schemas(self) -> dict[str, schemas.Schemas]:
+        return {}
+
+    def _load_schemas(self, kubernetes: str, crds: Sequence[Manifest]) -> schemas.Schemas:
+        return schemas.Schemas.load(
+            kubernetes, crds=crds, locations=self.config.schema_locations, root=Path(self.tree.root)
+        )
+
+    def _api_versions(self, environment: Environment) -> tuple[str, ...]:
+        """What Argo would pass as --api-versions: the bundle's, and groups whose CRD is a file of the tree."""
+        if environment.kubernetes not in self._served:
+            self._served[environment.kubernetes] = self._load_schemas(
+                environment.kubernetes, self._tree_crds
+            ).api_versions()
+        return self._served[environment.kubernetes]
+
+    @functools.cached_property
+    def _served(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    @functools.cached_property
+    def _crd_files(self) -> frozenset[str]:
+        """Files of the tree that mention a CRD."""
+        found = set()
+        for path in self.tree.files:
+            if path.endswith((".yaml", ".yml", ".json", ".tpl")):
+                with contextlib.suppress(OSError):
+                    if CRD_KIND.encode() in (Path(self.tree.root) / path).read_bytes():
+                        found.add(path)
+            elif path.endswith(".tgz"):
+                found.add(path)
+        return frozenset(found)
+
+    @functools.cached_property
+    def _tree_crds(self) -> tuple[Manifest, ...]:
+        """CRDs that are plain files: crds/ folders and anything else that needs no rendering."""
+        found: list[Manifest] = []
+        for path in sorted(self._crd_files):
+            if path.endswith((".tgz", ".tpl")) or "/templates/" in path:
+                continue
+            try:
+                documents = yamlio.documents((Path(self.tree.root) / path).read_text())
+            except (yamlio.YamlError, UnicodeDecodeError, OSError):
+                continue  # a broken file is told by the release or rule that reads it
+            for document in documents:
+                made = manifests_of(document, path=path)
+                if not isinstance(made, str):
+                    found += [one for one in made if one.kind == CRD_KIND]
+        return tuple(found)
+
+    def _mentions_crds(self, release: Release) -> bool:
+        return any(
+            path.startswith(f"{source.chart}/") and (path.endswith(".tgz") or "/templates/" in path)
+            for source in release.sources
+            if isinstance(source, HelmSource)
+            for path in self._crd_files
+        )
+
+    def _at_revision(self, revision: str) -> Tree | None:
+        if revision not in self._revisions:
+            folder = self._stack.enter_context(_temporary_folder())
+            self._revisions[revision] = git.commit_tree(self.root, revision, folder)
+        return self._revisions[revision]
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def finish(self) -> evaluate.Report:
+        """Put all verdicts together. A case without a verdict (an interrupted run) counts as not-evaluated."""
+        verdicts = [self._verdicts.get(case) or _missing(case) for case in self.cases]
+        folded = evaluate.systemic(verdicts, self.rules)
+        locator = sources.Locator(
+            Path(self.tree.root),
+            lambda release, texts: self.renderer.substituted(release, self._environments[release.environment], texts),
+        )
+        verdicts = sources.resolve(verdicts, folded, self._renders, locator)
+        narrowed = () if self.complete else ("narrowed run: expectations are judged in complete runs only",)
+        return evaluate.Report(
+            repo=self.repo,
+            verdicts=tuple(verdicts),
+            causes=evaluate.causes(verdicts, self.rules),
+            exit_code=evaluate.exit_code(verdicts),
+            complete=self.complete,
+            head=self.tree.head,
+            base=None,
+            config_sha256=self.config.sha256,
+            tools=self.tools,
+            objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in self._renders.items()},
+            seconds=time.perf_counter() - self._began,
+            notes=(*self.repo.notes, *narrowed),
+        )
+
+
+def _missing(case: CaseId) -> Verdict:
+    reason = "the run ended before this case"
+    remedy = "run it again"
+    return Verdict(
+        id=case,
+        level=Level.ON,
+        outcome=evaluate.Outcome.NOT_EVALUATED,
+        subjects=0,
+        unjudged=(Unjudged(reason=reason, remedy=remedy, group=reason),),
+        reason=reason,
+        remedy=remedy,
+    )
+
+
+@contextlib.contextmanager
+def open_run(
+    root: Path,
+    *,
+    selection: Selection | None = None,
+    kubernetes: str | None = None,
+    staged: bool = False,
+) -> Iterator[Run]:
+    """Open a run over the work tree at `root`, or over the index with `staged`.
+
+    Raises UsageError, config.ConfigError, git.GitError. In CI (environment variable CI) a dirty tree is refused and
+    no render cache is used: what is judged is what is committed, and nothing is carried between runs.
+    """
+    root = root.resolve()
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder")
+    in_ci = os.environ.get("CI", "") not in ("", "0", "false")
+    with contextlib.ExitStack() as stack:
+        if staged:
+            tree = git.index_tree(root, stack.enter_context(_temporary_folder()))
+        else:
+            tree = git.work_tree(root)
+            if in_ci and git.top(root) is not None and git.is_dirty(root):
+                raise UsageError(
+                    f"{root} has uncommitted changes; in CI the committed tree is judged. Commit or remove them"
+                )
+        config = configuration.load(Path(tree.root))
+        if kubernetes is not None:
+            config = replace(
+                config,
+                kubernetes=kubernetes,
+                environments={name: replace(one, kubernetes=None) for name, one in config.environments.items()},
+            )
+        yield stack.enter_context(
+            Run(
+                root,
+                tree,
+                config,
+                selection=selection or Selection(),
+                kubernetes=bundle_version(config.kubernetes),
+                cache=not in_ci or "RELEASEGATE_CACHE" in os.environ,
+            )
+        )
+
+
+def bundle_version(wanted: str | None) -> str:
+    """Return the Kubernetes version to judge at: the wanted one, else the newest bundle.
+
+    Raises UsageError naming the bundles there are.
+    """
+    there = schemas.available()
+    if wanted is None:
+        return max(there, key=lambda version: tuple(int(part) for part in version.split(".")))
+    short = ".".join(wanted.removeprefix("v").split(".")[:2])
+    if short not in there:
+        raise UsageError(f"no schema bundle for Kubernetes {wanted}; there are: {', '.join(there)}")
+    return short
+
+
+def render_cache() -> Path:
+    """The desk's render cache: RELEASEGATE_CACHE, else the platform's cache folder."""
+    chosen = os.environ.get("RELEASEGATE_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("releasegate")) / "renders"
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ...?` for the nearest known name, or nothing."""
+    import difflib  # noqa: PLC0415 - only on the way to an error
+
+    found = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    import tempfile  # noqa: PLC0415 - only where another tree is needed
+
+    with tempfile.TemporaryDirectory(prefix="releasegate-tree-") as folder:
+        yield Path(folder)

@@ -1,0 +1,324 @@
+"""A rendered value -> the line a person would edit, or the template when that is not certain.
+
+How: every scalar of the release's values that occurs in the rendered text is marked with a suffix of its own, the
+release is rendered once more, and the marks that turn up at the finding's pointer name the scalars that feed it.
+A wrong line is worse than none: where marking changes what is rendered, or nothing turns up, the template is named.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from releasegate import k8s, yamlio
+from releasegate.model import (
+    Finding,
+    HelmSource,
+    InlineValues,
+    Manifest,
+    Place,
+    Release,
+    Rendered,
+    Unrendered,
+    Verdict,
+)
+
+INLINE = "inline"
+MIN_LENGTH = 2  # a one-letter value turns up everywhere
+_MARK = re.compile(r"zq(\d+)qz")
+
+Substitute = Callable[[Release, Mapping[str, str]], Rendered | Unrendered]
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A scalar of a values text: `source` is the file's path, or "inline"."""
+
+    source: str
+    pointer: str
+    text: str
+    scalar: yamlio.Scalar
+
+
+class Locator:
+    """Finds source lines for the findings of one run; each values file is read and positioned once."""
+
+    def __init__(self, root: Path, substitute: Substitute) -> None:
+        """`substitute(release, {path or "inline": text})` renders with other values texts."""
+        self._root = root
+        self._substitute = substitute
+        self._texts: dict[str, str | None] = {}
+        self._scalars: dict[str, list[yamlio.Scalar]] = {}
+
+    def locate(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Finding]:
+        """Return the findings of one release, each with the best place that is certain. One extra render at most."""
+        placed = [_in_file(finding) for finding in findings]
+        open_ = [
+            index
+            for index, finding in enumerate(placed)
+            if finding.place is None and finding.manifest is not None and finding.manifest.template is not None
+        ]
+        marked = self._marked_places(rendered, [placed[index] for index in open_])
+        for index, place in zip(open_, marked, strict=True):
+            finding = placed[index]
+            found = place or self._literal_place(rendered.release, finding) or _template(finding)
+            placed[index] = replace(finding, place=found)
+        return placed
+
+    # --- by marking -------------------------------------------------------------------------------------------------
+
+    def _marked_places(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Place | None]:
+        wanted = {_text_of(finding.value) for finding in findings if finding.pointer is not None}
+        wanted = {text for text in wanted if len(text) >= MIN_LENGTH}
+        leaves = self._leaves(rendered.release, wanted) if wanted else []
+        if not leaves:
+            return [None] * len(findings)
+        again = self._substitute(rendered.release, self._marked_texts(rendered.release, leaves))
+        if isinstance(again, Unrendered):
+            return [None] * len(findings)
+        twins = _twins(rendered.manifests, again.manifests)
+        return [self._read_marks(rendered.release, finding, twins, leaves) for finding in findings]
+
+    def _read_marks(
+        self,
+        release: Release,
+        finding: Finding,
+        twins: Mapping[int, Manifest],
+        leaves: Sequence[_Leaf],
+    ) -> Place | None:
+        twin = twins.get(id(finding.manifest))
+        if twin is None or finding.pointer is None:
+            return None
+        try:
+            value = k8s.resolve(twin.body, finding.pointer)
+        except KeyError:
+            return None
+        if not isinstance(value, str) or _MARK.sub("", value) != _text_of(finding.value):
+            return None
+        marks = [int(found) for found in _MARK.findall(value)]
+        if not marks:
+            return None
+        # The last part of an image is its tag or digest: what has to change stands behind what names it.
+        return self._place(release, leaves[marks[-1]])
+
+    def _leaves(self, release: Release, wanted: Iterable[str]) -> list[_Leaf]:
+        """Scalars whose text is part of a wanted value; the last file first is not needed: marks tell who won."""
+        haystack = "\n".join(wanted)
+        found: list[_Leaf] = []
+        for name, text in self._values_texts(release):
+            for scalar in self._scalars_of(name, text):
+                said = scalar.raw if isinstance(scalar.value, str) is False else str(scalar.value)
+                if len(said) >= MIN_LENGTH and said in haystack and scalar.style != "literal":
+                    found.append(_Leaf(name, scalar.pointer, said, scalar))
+        return found
+
+    def _marked_texts(self, release: Release, leaves: Sequence[_Leaf]) -> dict[str, str]:
+        by_source: dict[str, list[tuple[int, _Leaf]]] = defaultdict(list)
+        for number, leaf in enumerate(leaves):
+            by_source[leaf.source].append((number, leaf))
+        texts = dict(self._values_texts(release))
+        marked: dict[str, str] = {}
+        for source, members in by_source.items():
+            text = texts[source]
+            for number, leaf in sorted(members, key=lambda one: -one[1].scalar.mark.index):
+                mark = leaf.scalar.mark
+                quoted = _quoted(f"{leaf.text}zq{number}qz")
+                text = text[: mark.index] + quoted + text[mark.end_index :]
+            marked[source] = text
+        return marked
+
+    def _values_texts(self, release: Release) -> Iterable[tuple[str, str]]:
+        for source in release.sources:
+            if isinstance(source, HelmSource):
+                for path in (f"{source.chart}/values.yaml", *(file.path for file in source.values_files)):
+                    text = self._read(path)
+                    if text is not None:
+                        yield path, text
+                if source.inline is not None:
+                    yield INLINE, source.inline.text
+
+    def _scalars_of(self, name: str, text: str) -> list[yamlio.Scalar]:
+        if name == INLINE:
+            return _scalars(text)
+        if name not in self._scalars:
+            self._scalars[name] = _scalars(text)
+        return self._scalars[name]
+
+    def _read(self, path: str) -> str | None:
+        if path not in self._texts:
+            try:
+                self._texts[path] = (self._root / path).read_text()
+            except (OSError, UnicodeDecodeError):
+                self._texts[path] = None
+        return self._texts[path]
+
+    def _place(self, release: Release, leaf: _Leaf) -> Place | None:
+        mark = leaf.scalar.mark
+        if leaf.source != INLINE:
+            return Place(path=leaf.source, line=mark.line, column=mark.column)
+        inline = next(
+            (one.inline for one in release.sources if isinstance(one, HelmSource) and one.inline is not None), None
+        )
+        application = release.application
+        if inline is None or application is None:
+            return None
+        if application.place is not None:
+            return self._in_application(inline, application.place, leaf)
+        # One hop further up: the parent's template wrote these values; its own values are not followed yet.
+        return Place(path=application.template) if application.template is not None else None
+
+    def _in_application(self, inline: InlineValues, application: Place, leaf: _Leaf) -> Place | None:
+        if inline.place is None or inline.place.line is None:
+            return Place(path=application.path, line=application.line)
+        if inline.key == "values":
+            return Place(path=inline.place.path, line=inline.place.line + leaf.scalar.mark.line - 1)
+        text = self._read(inline.place.path)
+        first = _first_line_of(text, inline.place.line, leaf.pointer) if text is not None else None
+        return Place(path=inline.place.path, line=first or inline.place.line)
+
+    # --- by reading -------------------------------------------------------------------------------------------------
+
+    def _literal_place(self, release: Release, finding: Finding) -> Place | None:
+        """A value or a key that stands exactly once in the template and in no values: certainly that line."""
+        manifest = finding.manifest
+        if manifest is None or manifest.template is None or finding.pointer is None:
+            return None
+        text = self._read(manifest.template)
+        if text is None:
+            return None
+        candidates = [_text_of(finding.value)] if isinstance(finding.value, (str, int, float)) else []
+        key = finding.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+        if key and not key.isdigit():
+            candidates.append(f"{key}:")
+        for candidate in candidates:
+            if len(candidate) < 4:  # noqa: PLR2004 - shorter words stand in too many places
+                continue
+            lines = _lines_with(text, candidate)
+            elsewhere = any(_lines_with(other, candidate) for _, other in self._values_texts(release))
+            if len(lines) == 1 and not elsewhere:
+                return Place(path=manifest.template, line=lines[0])
+        return None
+
+
+def _first_line_of(text: str, start: int, pointer: str) -> int | None:
+    """The line of `pointer` inside the mapping that begins at line `start` of `text` (a valuesObject)."""
+    lines = text.splitlines(keepends=True)[start - 1 :]
+    if not lines:
+        return None
+    indent = len(lines[0]) - len(lines[0].lstrip())
+    block = []
+    for line in lines:
+        if line.strip() and len(line) - len(line.lstrip()) < indent:
+            break
+        block.append(line)
+    try:
+        mark = yamlio.positions("".join(block)).value(pointer)
+    except yamlio.YamlError:
+        return None
+    return None if mark is None else start + mark.line - 1
+
+
+def _scalars(text: str) -> list[yamlio.Scalar]:
+    try:
+        return list(yamlio.positions(text).scalars())
+    except yamlio.YamlError:
+        return []
+
+
+def _text_of(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'
+
+
+def _twins(before: Sequence[Manifest], after: Sequence[Manifest]) -> dict[int, Manifest]:
+    """Pair manifests of two renders: the n-th of its template and kind. Marks may change names, not templates."""
+    queues: dict[tuple[str | None, str], list[Manifest]] = defaultdict(list)
+    for manifest in after:
+        queues[manifest.template, manifest.kind].append(manifest)
+    counts: dict[tuple[str | None, str], int] = defaultdict(int)
+    for manifest in before:
+        counts[manifest.template, manifest.kind] += 1
+    seen: dict[tuple[str | None, str], int] = defaultdict(int)
+    twins: dict[int, Manifest] = {}
+    for manifest in before:
+        key = (manifest.template, manifest.kind)
+        if counts[key] == len(queues[key]):  # otherwise marking changed what is rendered: nothing is certain
+            twins[id(manifest)] = queues[key][seen[key]]
+        seen[key] += 1
+    return twins
+
+
+def _lines_with(text: str, needle: str) -> list[int]:
+    return [number for number, line in enumerate(text.splitlines(), 1) if needle in line]
+
+
+def _in_file(finding: Finding) -> Finding:
+    """A finding about an object of a plain file: the position inside that file."""
+    manifest = finding.manifest
+    if finding.place is not None or manifest is None or manifest.path is None:
+        return finding
+    mark = None
+    if finding.pointer is not None:
+        try:
+            positions = yamlio.positions(manifest.text)
+            mark = positions.key(finding.pointer) or positions.value(finding.pointer)
+        except yamlio.YamlError:
+            mark = None
+    if mark is None:
+        return replace(finding, place=Place(path=manifest.path, line=manifest.line))
+    return replace(finding, place=Place(path=manifest.path, line=manifest.line + mark.line - 1, column=mark.column))
+
+
+def _template(finding: Finding) -> Place | None:
+    manifest = finding.manifest
+    return Place(path=manifest.template) if manifest is not None and manifest.template is not None else None
+
+
+def resolve(
+    verdicts: Sequence[Verdict],
+    folded: Mapping[tuple[str, str | None], tuple[int, int]],
+    renders: Mapping[str, Rendered | Unrendered],
+    locator: Locator,
+    *,
+    examples: int = 3,
+) -> list[Verdict]:
+    """Give every finding its place. Of a systemic cause only the first few are looked for: they are what is shown.
+
+    `folded` names the (rule, environment) pairs that are systemic. One marking render per release with findings.
+    """
+    budget: dict[tuple[str, str | None], int] = dict.fromkeys(folded, examples)
+    owner = {
+        id(manifest): key for key, one in renders.items() if isinstance(one, Rendered) for manifest in one.manifests
+    }
+    wanted: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    findings = [list(verdict.findings) for verdict in verdicts]
+    for number, verdict in enumerate(verdicts):
+        key = (verdict.id.rule, verdict.id.environment)
+        for index, finding in enumerate(verdict.findings):
+            if finding.place is not None or finding.manifest is None:
+                continue
+            release = owner.get(id(finding.manifest))
+            if release is None:
+                findings[number][index] = _in_file(finding)
+                continue
+            if key in budget:
+                if budget[key] == 0:
+                    findings[number][index] = replace(finding, place=_template(_in_file(finding)))
+                    continue
+                budget[key] -= 1
+            wanted[release].append((number, index))
+    for release, places in wanted.items():
+        rendered = renders[release]
+        if isinstance(rendered, Rendered):
+            located = locator.locate(rendered, [findings[number][index] for number, index in places])
+            for (number, index), finding in zip(places, located, strict=True):
+                findings[number][index] = finding
+    return [replace(verdict, findings=tuple(findings[number])) for number, verdict in enumerate(verdicts)]
