@@ -1,0 +1,247 @@
+"""Each incident is caught by exactly the rule it names, on the line a person would edit; its clean twin is green.
+
+A story's expect.toml, all keys but exit_code optional:
+
+    exit_code = 1
+    rule = "images/digest-only"          # this rule has red cases, and no other rule has any
+    verdict = "failed"                   # the verdict of those cases: failed or not-evaluated
+    cases = ["prod/api"]                 # globs over environment/release: these, all of them, and no others are red
+    path = "helm/api/values-prod.yaml"   # every finding of those cases is there
+    at = 'tag: "1.7.3"'                  # and on a line that holds this text; without it a line is not asked for
+    message_contains = "…"
+    output_contains = ["…"]              # in what the command prints
+    args = ["--env", "production"]       # further arguments of `releasegate check`
+    helm = "missing"                     # or "hangs", "garbage": the helm that this run finds
+
+Not counted as red cases of other rules: what is only a consequence of the named one, a case that could not be judged
+because its release did not render.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from releasegate.tools import store
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+SECONDS = 240
+RED = {"failed", "not-evaluated"}
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+compose = _load(FIXTURES / "compose.py")
+STORIES = compose.stories()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of `releasegate check`: `report` is None where no file was written."""
+
+    code: int
+    output: str
+    report: dict[str, Any] | None
+
+
+def _check(root: Path, report: Path, *args: str, env: Mapping[str, str]) -> Ran:
+    releasegate = Path(sys.executable).with_name("releasegate")
+    done = subprocess.run(
+        [releasegate, "check", str(root), "--json", str(report), *args],
+        env=env,
+        cwd=report.parent,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    written = json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
+    return Ran(code=done.returncode, output=done.stdout + done.stderr, report=written)
+
+
+@pytest.fixture(scope="session")
+def environment(helm: store.Tool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Our own, with a render cache that all stories share: most of each story is its base."""
+    assert helm.path.exists()
+    return {**os.environ, "RELEASEGATE_CACHE": str(tmp_path_factory.mktemp("cache")), "COLUMNS": "200"}
+
+
+FAKE_HELM = """#!/bin/sh
+# Says that it is helm, and then does not do what helm does.
+case "$*" in
+  *version*) echo 'v4.3.1+gdeadbee'; exit 0 ;;
+esac
+{does}
+"""
+
+
+def _with_helm(fault: str | None, environment: Mapping[str, str], folder: Path, mark: str) -> dict[str, str]:
+    """The environment of a run that finds the faulty helm and no other: its own cache, a PATH without helm."""
+    if fault is None:
+        return dict(environment)
+    tools = folder / "tools"
+    tools.mkdir()
+    if fault != "missing":
+        does = {
+            # A child that holds the pipes and does not listen: what only SIGKILL of the group ends.
+            "hangs": f"trap '' TERM INT\n(trap '' TERM INT; sleep 999 {mark} || sleep 999) &\nsleep 999",
+            "garbage": "printf '\\001\\377 not a render \\000'",
+        }[fault]
+        helm = tools / "helm"
+        helm.write_text(FAKE_HELM.format(does=does), encoding="utf-8")
+        helm.chmod(0o755)
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        **environment,
+        "RELEASEGATE_TOOLS": str(tools),
+        "RELEASEGATE_CACHE": str(folder / "cache"),
+        "RELEASEGATE_TOOL_SECONDS": "3",
+        "XDG_CACHE_HOME": str(folder / "home-cache"),
+        "PATH": f"{bin_folder}:/usr/bin:/bin",
+    }
+
+
+def _running(folder: Path) -> list[str]:
+    """Command lines of processes that were started for files below `folder` and still run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in command and int(process.parent.name) != os.getpid():
+            found.append(command)
+    return found
+
+
+def _consequence(case: Mapping[str, Any], unrendered: set[str]) -> bool:
+    """The case could not be judged because a release did not render."""
+    return case["verdict"] == "not-evaluated" and (
+        case["reason"] == "not rendered" or (case["release"] is None and case["reason"] in unrendered)
+    )
+
+
+def _reasons(case: Mapping[str, Any]) -> list[str]:
+    return [*(finding["message"] for finding in case["findings"]), *([case["reason"]] if case["reason"] else [])]
+
+
+def _where(case: Mapping[str, Any]) -> str:
+    return "/".join(part for part in (case["environment"], case["release"]) if part is not None)
+
+
+def test_the_clean_twin_of_all_incidents_is_green_and_nothing_in_it_went_unjudged(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    root = compose.compose(compose.REPOS / "shop", tmp_path / "shop")
+    compose.commit(root)
+    ran = _check(root, tmp_path / "report.json", env=environment)
+    assert ran.code == 0, ran.output
+    assert ran.report is not None
+    assert ran.report["verdict"] == "passed"
+    assert ran.report["complete"] is True
+    assert {one["name"] for one in ran.report["environments"]} == {"dev", "staging", "prod"}
+    for one in ran.report["environments"]:
+        assert {release["name"] for release in one["releases"]} == {"api", "monitoring", "namespace", "web", "worker"}
+        assert all(release["objects"] > 0 for release in one["releases"])
+    counted = {case["rule"] for case in ran.report["cases"] if case["verdict"] == "passed" and case["subjects"] > 0}
+    wanted = {"render/succeeds", "schema/valid", "schema/unique", "images/digest-only", "images/no-mutable-tag"}
+    assert wanted <= counted
+    assert not [case for case in ran.report["cases"] if case["findings"]]
+
+
+@pytest.mark.parametrize("story", STORIES, ids=[story.name for story in STORIES])
+def test_the_incident_is_caught_by_exactly_the_rule_it_names(
+    story: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    expected = tomllib.loads((story / "expect.toml").read_text(encoding="utf-8"))
+    root = compose.compose(story, tmp_path / "repo")
+    compose.commit(root)
+    mark = uuid.uuid4().hex
+    env = _with_helm(expected.get("helm"), environment, tmp_path, mark)
+    ran = _check(root, tmp_path / "report.json", *expected.get("args", []), env=env)
+
+    assert ran.code == expected["exit_code"], ran.output
+    assert "Traceback" not in ran.output
+    for text in expected.get("output_contains", []):
+        assert text in ran.output
+    assert _running(tmp_path) == []
+    assert not list(tmp_path.glob("report.json?*")), "a half-written report was left"
+    if ran.code == 4:
+        assert ran.report is None or ran.report["exit_code"] == 4
+        return
+    assert ran.report is not None, "the report is written whatever the verdict"
+    assert ran.report["exit_code"] == expected["exit_code"]
+    if "rule" in expected:
+        _judge(ran.report, expected, root)
+
+
+def _judge(report: Mapping[str, Any], expected: Mapping[str, Any], root: Path) -> None:
+    red = [case for case in report["cases"] if case["verdict"] in RED]
+    own = [case for case in red if case["rule"] == expected["rule"]]
+    unrendered = {reason for case in own if case["rule"] == "render/succeeds" for reason in _reasons(case)}
+    others = [case["id"] for case in red if case not in own and not _consequence(case, unrendered)]
+    assert others == [], "another rule is red too"
+    assert own, f"{expected['rule']} has no red case"
+    assert {case["verdict"] for case in own} == {expected["verdict"]}
+    where = [_where(case) for case in own]
+    for pattern in expected["cases"]:
+        assert fnmatch.filter(where, pattern), f"{pattern} is not red"
+    assert [one for one in where if not any(fnmatch.fnmatchcase(one, two) for two in expected["cases"])] == []
+    findings = [finding for case in own for finding in case["findings"]]
+    if "path" in expected:
+        assert {finding["path"] for finding in findings} == {expected["path"]}
+    for finding in findings:
+        if finding["path"] is not None and finding["line"] is not None:
+            lines = (root / finding["path"]).read_text(encoding="utf-8").splitlines()
+            assert finding["line"] <= len(lines), "the line does not exist"
+            if "at" in expected:
+                assert expected["at"] in lines[finding["line"] - 1], "a wrong line"
+        assert "at" not in expected or finding["line"] is not None, "no line"
+        assert finding["help"], "a finding says what to write instead"
+    if "message_contains" in expected:
+        said = [text for case in own for text in _reasons(case)]
+        assert any(expected["message_contains"] in text for text in said), said
+
+
+@pytest.mark.parametrize("story", STORIES, ids=[story.name for story in STORIES])
+def test_the_story_is_told_and_its_expectation_is_well_formed(story: Path) -> None:
+    told = (story / "README.md").read_text(encoding="utf-8").strip()
+    assert told
+    assert "\n\n" not in told, "one paragraph"
+    expected = tomllib.loads((story / "expect.toml").read_text(encoding="utf-8"))
+    keys = {
+        "exit_code",
+        "rule",
+        "verdict",
+        "cases",
+        "path",
+        "at",
+        "message_contains",
+        "output_contains",
+        "args",
+        "helm",
+    }
+    assert set(expected) <= keys
+    assert expected["exit_code"] in range(5)
+    assert ("rule" in expected) == ("cases" in expected) == ("verdict" in expected)
+    assert "rule" in expected or "output_contains" in expected
