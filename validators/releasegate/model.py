@@ -45,6 +45,8 @@ class Tree:
     `branch` is the branch checked out, None when unknown.
     `remotes` are the remote URLs of the enclosing git repository (empty outside git).
     `ref` names it in messages: "work tree", "index", or the short sha.
+    `prefix` is where `root` is inside the enclosing work tree ("" at its top, else "deploy/config"): the paths that
+    Applications write count from that top.
     """
 
     root: str
@@ -54,6 +56,7 @@ class Tree:
     branch: str | None = None
     remotes: tuple[str, ...] = ()
     ref: str = "work tree"
+    prefix: str = ""
 
 
 # --- what is deployed ---------------------------------------------------------------------------------------------
@@ -91,9 +94,14 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValuesFile:
-    """A values file, path relative to ROOT. Passed to helm as `--values`, in order."""
+    """A values file, path relative to ROOT. Passed to helm as `--values`, in order.
+
+    `place` is where an Application names it, when that is a file of the tree. The file itself may be absent: then
+    Argo CD fails, and so does the render.
+    """
 
     path: str
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
