@@ -19,9 +19,8 @@ import jsonschema_rs
 
 from releasegate.model import Manifest
 from releasegate.schemas import convert, crd, duplicates, kubernetes, locations, messages, own, served
-from releasegate.schemas.bundle import minor
 from releasegate.schemas.engine import SchemaError, compile_schema
-from releasegate.schemas.kubernetes import available
+from releasegate.schemas.kubernetes import available, minor
 from releasegate.schemas.locations import LocationError
 from releasegate.schemas.messages import Problem
 from releasegate.schemas.served import Served

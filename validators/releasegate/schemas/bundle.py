@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parent / "data"
+from releasegate.schemas.kubernetes import DATA, load, minor
+
 _FORMAT = 1
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 _KEPT = frozenset(
@@ -76,14 +77,6 @@ class _Documents:
     version: str
     openapi: tuple[tuple[str, Mapping[str, Any]], ...]
     discovery: tuple[Mapping[str, Any], ...]
-
-
-def minor(version: str) -> str:
-    """`1.37` of `1.37`, `v1.37`, `1.37.2`; ValueError for anything else."""
-    matched = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.\d+)?(?:[-+].*)?", version)
-    if matched is None:
-        raise ValueError(f"{version!r} is not a Kubernetes version; write one like 1.37")
-    return f"{matched[1]}.{matched[2]}"
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -280,9 +273,6 @@ def export(version: str, target: Path) -> Path:
 
     Run it with `kubeconform -strict -kubernetes-version 1.NN.0 -schema-location TARGET`.
     """
-    # Imported here: a bundle is made where none exists yet.
-    from releasegate.schemas.kubernetes import load  # noqa: PLC0415
-
     bundle = load(minor(version))
     folder = target / f"v{bundle.version}.0-standalone-strict"
     folder.mkdir(parents=True, exist_ok=True)

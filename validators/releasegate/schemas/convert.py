@@ -139,7 +139,7 @@ def _scalar(schema: Schema, nullable: bool) -> dict[str, Any]:  # noqa: FBT001
     out: dict[str, Any] = {"type": _types(schema["type"], nullable)}
     if "enum" in schema:
         # Optional Go strings are unset when empty; that is how charts write "use the default".
-        out["enum"] = [*schema["enum"], *(["", None] if nullable else [])]
+        out["enum"] = list(dict.fromkeys([*schema["enum"], *(["", None] if nullable else [])]))
     if schema.get("format") == "int32":
         _ranged(out, INT32)
     elif schema.get("format") == "int64":

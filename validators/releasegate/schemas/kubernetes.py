@@ -8,10 +8,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from releasegate.schemas import convert
-from releasegate.schemas.bundle import DATA
+
+DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,14 @@ class Bundle:
 def group_of(api_version: str) -> str:
     """`apps` of `apps/v1`, "" of `v1`."""
     return api_version.rpartition("/")[0]
+
+
+def minor(version: str) -> str:
+    """`1.37` of `1.37`, `v1.37`, `1.37.2`; ValueError for anything else."""
+    matched = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.\d+)?(?:[-+].*)?", version)
+    if matched is None:
+        raise ValueError(f"{version!r} is not a Kubernetes version; write one like 1.37")
+    return f"{matched[1]}.{matched[2]}"
 
 
 @functools.cache

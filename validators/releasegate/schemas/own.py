@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from releasegate.schemas.bundle import DATA
 from releasegate.schemas.crd import CustomKind
+from releasegate.schemas.kubernetes import DATA
 
 
 @functools.cache

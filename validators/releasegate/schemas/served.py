@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from releasegate.schemas.bundle import DATA
 from releasegate.schemas.crd import CustomKind
-from releasegate.schemas.kubernetes import Bundle, available, group_of, load
+from releasegate.schemas.kubernetes import DATA, Bundle, available, group_of, load
 
 Status = Literal["served", "deprecated", "removed", "unknown"]
 # Groups that were Kubernetes' own and are gone.
