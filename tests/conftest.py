@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from releasegate.tools import store
@@ -13,3 +22,100 @@ def helm() -> store.Tool:
     found = store.find("helm")
     assert isinstance(found, store.Tool), f"{found}: run `make setup`"
     return found
+
+
+CHART = """\
+apiVersion: v2
+name: api
+version: 1.0.0
+"""
+DEPLOYMENT = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ .Release.Name }}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: api}}
+  template:
+    metadata: {labels: {app: api}}
+    spec:
+      containers:
+        - name: api
+          image: {{ .Values.image.repository }}:{{ .Values.image.tag }}@{{ .Values.image.digest }}
+"""
+VALUES = """\
+replicas: 1
+image:
+  repository: registry.acme.example/api
+"""
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+ENVIRONMENT_VALUES = f"""\
+image:
+  tag: "1.7.3"
+  digest: {DIGEST}
+"""
+
+
+def git(folder: Path, *arguments: str) -> None:
+    """Run git in a repository of a test, with an identity of its own."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@acme.example", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A small clean config repo: one chart, dev and prod, committed."""
+    root = tmp_path / "config"
+    files = {
+        "helm/api/Chart.yaml": CHART,
+        "helm/api/templates/deployment.yaml": DEPLOYMENT,
+        "helm/api/values.yaml": VALUES,
+        "helm/api/values-dev.yaml": ENVIRONMENT_VALUES,
+        "helm/api/values-prod.yaml": ENVIRONMENT_VALUES,
+        "releasegate.toml": 'kubernetes = "1.37"\n',
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "add", "-A")
+    git(root, "commit", "-q", "-m", "first")
+    return root
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the command line answered: its exit code, its two streams, and the JSON report when one was asked for."""
+
+    code: int
+    out: str
+    err: str
+    report: dict[str, Any]
+
+
+@pytest.fixture
+def releasegate(tmp_path: Path) -> Callable[..., Said]:
+    """The command line as a person starts it: another process, a cache of this test's own, not in CI."""
+
+    def run(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None, stdin: str = "") -> Said:
+        surroundings = {name: value for name, value in os.environ.items() if name != "CI"}
+        surroundings |= {"RELEASEGATE_CACHE": str(tmp_path / "cache"), **(env or {})}
+        done = subprocess.run(
+            [sys.executable, "-m", "releasegate", *arguments],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=surroundings,
+            input=stdin,
+            check=False,
+            timeout=300,
+        )
+        report: dict[str, Any] = {}
+        if "--json" in arguments:
+            wanted = arguments[arguments.index("--json") + 1]
+            if wanted != "-" and Path(wanted).exists():
+                report = json.loads(Path(wanted).read_text())
+        return Said(done.returncode, done.stdout, done.stderr, report)
+
+    return run

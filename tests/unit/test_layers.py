@@ -30,6 +30,7 @@ LAYERS = {
     "nodes": 6,
     "plugin": 6,
     "cli": 6,
+    "__main__": 7,
 }
 
 

@@ -34,7 +34,7 @@ class _Preset:
         self._done = 0
         self._shows = sys.stderr.isatty()
 
-    @pytest.hookimpl(tryfirst=True)
+    @pytest.hookimpl(trylast=True)  # the terminal reporter registers itself in the same hook
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[nodes.RUN] = self._run
         reporter = config.pluginmanager.getplugin("terminalreporter")

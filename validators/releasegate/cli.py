@@ -79,7 +79,6 @@ def lint(paths: tuple[str, ...], kubernetes: str | None, locations: tuple[str, .
     with _usage_errors(json_file):
         report = linting.lint(paths, kubernetes=kubernetes, locations=locations)
         return _publish(report, Path.cwd(), json_file)
-    return USAGE
 
 
 @cli.command()
@@ -96,7 +95,6 @@ def discover(root: Path, *, as_json: bool) -> int:
         else:
             _echo(discovery.lines(opened.repo))
         return 0
-    return USAGE
 
 
 @cli.command()
@@ -120,7 +118,6 @@ def render(release: str, root: Path) -> int:
             return 1 if rendered.broken else 2
         click.echo(manifests.text(rendered), nl=False)
         return 0
-    return USAGE
 
 
 @cli.command()
@@ -208,7 +205,6 @@ def schemas_list(root: Path) -> int:
         click.echo(f"Kubernetes bundles: {', '.join(schemas.available())}")
         _echo(add.listing(root, config.schema_locations))
         return 0
-    return USAGE
 
 
 @schemas_group.command("add")

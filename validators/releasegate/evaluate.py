@@ -155,13 +155,13 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
     Zero is not a finding about the repo but the absence of evidence: the run's exit code becomes 3.
     """
     family = case.rule.removeprefix("expect/")
-    subjects = sum(
-        one.subjects
-        for one in verdicts
-        if one.id.environment == case.environment and one.id.rule.split("/", 1)[0] == family
-    )
+    members = [one for one in verdicts if one.id.environment == case.environment and one.id.rule.startswith(f"{family}/")]
+    subjects = sum(one.subjects for one in members)
     if subjects:
         return _decide(case, Level.ON, subjects)
+    if any(one.outcome is Outcome.NOT_EVALUATED for one in members):
+        unsaid = _decide(case, Level.ON, 0)
+        return replace(unsaid, reason="its cases could not be judged; each says why")
     missing = Finding(
         message=f"no {family} rule judged anything in {case.environment}: 0 subjects over all its releases",
         help=f"`releasegate discover` shows what {case.environment} holds; a values key may have switched it off",

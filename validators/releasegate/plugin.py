@@ -30,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _root(config: pytest.Config) -> Path | None:
     given = config.getoption("--releasegate")
     if given is not None:
-        return (config.invocation_params.dir / given).resolve()
-    return config.rootpath if (config.rootpath / CONFIG_FILE).is_file() else None
+        return Path(config.invocation_params.dir, given).resolve()
+    root: Path = config.rootpath
+    return root if (root / CONFIG_FILE).is_file() else None
 
 
 @pytest.hookimpl(trylast=True)

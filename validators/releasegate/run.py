@@ -26,6 +26,7 @@ from releasegate.model import (
     HelmSource,
     Level,
     Manifest,
+    Outcome,
     Release,
     Rendered,
     Scope,
@@ -225,7 +226,7 @@ class Run:
             environment=environment,
             release=releases[0] if case.release is not None else None,
             renders=tuple(self.rendered(one) for one in releases),
-            schemas=self.schemas(environment) if environment is not None else None,
+            schemas=self.schemas_of(environment) if environment is not None else None,
             render_again=self._render_again,
         )
         return evaluate.judge(rule, case, evidence, self.level(case))
@@ -258,7 +259,7 @@ class Run:
 
     # --- schemas ----------------------------------------------------------------------------------------------------
 
-    def schemas(self, environment: Environment) -> schemas.Schemas:
+    def schemas_of(self, environment: Environment) -> schemas.Schemas:
         """The schemas of an environment: the bundle, CRDs of the tree, and CRDs its charts render."""
         key = environment.name
         if key not in self._schemas:
@@ -370,7 +371,7 @@ def _missing(case: CaseId) -> Verdict:
     return Verdict(
         id=case,
         level=Level.ON,
-        outcome=evaluate.Outcome.NOT_EVALUATED,
+        outcome=Outcome.NOT_EVALUATED,
         subjects=0,
         unjudged=(Unjudged(reason=reason, remedy=remedy, group=reason),),
         reason=reason,
