@@ -155,7 +155,9 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
     Zero is not a finding about the repo but the absence of evidence: the run's exit code becomes 3.
     """
     family = case.rule.removeprefix("expect/")
-    members = [one for one in verdicts if one.id.environment == case.environment and one.id.rule.startswith(f"{family}/")]
+    members = [
+        one for one in verdicts if one.id.environment == case.environment and one.id.rule.startswith(f"{family}/")
+    ]
     subjects = sum(one.subjects for one in members)
     if subjects:
         return _decide(case, Level.ON, subjects)
@@ -168,6 +170,11 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
         change=f"nothing judged by {family}",
     )
     return _decide(case, Level.ON, 0, (missing,))
+
+
+def unasked(case: CaseId, reason: str) -> Verdict:
+    """Return the verdict of an expectation that this run cannot judge: counted and shown, never as passed."""
+    return replace(_decide(case, Level.ON, 0), reason=reason)
 
 
 def discovered(case: CaseId, repo: Repo, late: Sequence[Unjudged] = ()) -> Verdict:

@@ -79,6 +79,7 @@ class Run:
         self.tree = tree
         self.config = config
         self.selection = selection
+        self._narrowed = not selection.everything
         self._began = time.perf_counter()
         self._verdicts: dict[CaseId, Verdict] = {}
         self._renders: dict[str, Rendered | Unrendered] = {}
@@ -127,10 +128,10 @@ class Run:
         """Every case of this run in the order it is judged: releases, environments, repo, expectations last."""
         return tuple(case for case in self._all_cases() if self._selected(case))
 
-    @functools.cached_property
+    @property
     def complete(self) -> bool:
-        """Nothing was left out by the selection, so absence of subjects means something."""
-        return self.selection.everything
+        """Nothing was left out, so absence of subjects means something."""
+        return not self._narrowed
 
     def level(self, case: CaseId) -> Level:
         """The level of the case's rule in its environment; expectations are facts."""
@@ -190,7 +191,9 @@ class Run:
     # --- judging ----------------------------------------------------------------------------------------------------
 
     def start(self, cases: Iterable[CaseId]) -> None:
-        """Begin rendering, in the background, what these cases need."""
+        """Begin rendering, in the background, what these cases need. Fewer than all cases is a narrowed run."""
+        cases = tuple(cases)
+        self._narrowed = not self.selection.everything or len(cases) < len(self.cases)
         releases = {(case.environment, case.release) for case in cases}
         wide = {case.environment for case in cases if case.release is None}
         self.renderer.start(
@@ -209,10 +212,8 @@ class Run:
         self._verdicts[verdict.id] = verdict
 
     def _judge(self, case: CaseId) -> Verdict:
-        if case.rule == evaluate.DISCOVERED:
-            return evaluate.discovered(case, self.repo, tuple(self._late_applications()))
         if case.rule.startswith("expect/"):
-            return evaluate.expectation(case, self._verdicts.values())
+            return self._judge_expectation(case)
         rule = self.rules[case.rule]
         environment = self._environments[case.environment] if case.environment is not None else None
         releases = [
@@ -231,6 +232,16 @@ class Run:
         )
         return evaluate.judge(rule, case, evidence, self.level(case))
 
+    def _judge_expectation(self, case: CaseId) -> Verdict:
+        if not self.complete:
+            return evaluate.unasked(case, "expectations are judged in complete runs only")
+        if case.rule == evaluate.DISCOVERED:
+            return evaluate.discovered(case, self.repo, tuple(self._late_applications()))
+        family = f"{case.rule.removeprefix('expect/')}/"
+        members = [one for one in self.cases if one.environment == case.environment and one.rule.startswith(family)]
+        # Under xdist other workers judged most of them: judged here again rather than believed.
+        return evaluate.expectation(case, [self._verdicts.get(one) or self.judge(one) for one in members])
+
     def rendered(self, release: Release) -> Rendered | Unrendered:
         """What a release renders to, waiting for it."""
         if release.id not in self._renders:
@@ -244,7 +255,8 @@ class Run:
         """Applications in a render that discovery did not follow: a deployment nobody judged."""
         known = {one.application.name for one in self.repo.releases if one.application is not None}
         known |= {row.name for row in self.repo.not_understood if row.name is not None}
-        for rendered in self._renders.values():
+        for release in self.repo.releases:
+            rendered = self.rendered(release)
             if not isinstance(rendered, Rendered):
                 continue
             for manifest in rendered.manifests:
