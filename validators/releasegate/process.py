@@ -276,6 +276,7 @@ def _converse(  # noqa: C901, PLR0912 -- one event loop; its branches are the ev
     stdout: bytearray,
     stderr: bytearray,
     answered: Callable[[], bool],
+    watch: Callable[[bytes], None] | None = None,
 ) -> str | None:
     """Write `request`, read into `stdout` and `stderr` until `answered()` or the child has ended and said everything.
 
@@ -316,6 +317,8 @@ def _converse(  # noqa: C901, PLR0912 -- one event loop; its branches are the ev
                 elif isinstance(key.data, bytearray):
                     chunk = os.read(key.fd, _CHUNK)
                     key.data.extend(chunk)
+                    if watch is not None and key.fileobj is err:
+                        watch(chunk)
                     if len(stdout) + len(stderr) > output_bytes:
                         return f"wrote more than {output_bytes} bytes"
                     if not chunk:
@@ -340,6 +343,7 @@ def run(
     stdin: bytes | None = None,
     limits: Limits = Limits(),
     cancel: Cancel | None = None,
+    watch: Callable[[bytes], None] | None = None,
 ) -> Completed | NotStarted | Stopped:
     """Run a program to its end and return what it said; never raises for anything the program does.
 
@@ -347,7 +351,7 @@ def run(
     TZ=UTC, NO_COLOR, a private HOME and TMPDIR that are removed afterwards, and `env`; nothing is inherited. `stdin` is
     written and closed; without it stdin is empty. At the deadline, over a limit, on `cancel` and on any exception
     (KeyboardInterrupt) the whole process group gets SIGKILL; descendants that are left when the program ends by
-    itself are killed too. Unknown exit codes are the caller's to judge; death by a signal is `Stopped`.
+    itself are killed too. `watch` sees stderr as it comes (the progress of a build). Unknown exit codes are the caller's to judge; death by a signal is `Stopped`.
     """
     argv = tuple(argv)
     began = time.monotonic()
@@ -367,6 +371,7 @@ def run(
             stdout=stdout,
             stderr=stderr,
             answered=lambda: False,
+            watch=watch,
         )
         if reason is None:
             # Both outputs are closed; the program itself may still be busy.

@@ -11,10 +11,11 @@ import hashlib
 import json
 import mmap
 import os
+import platform
 import re
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -73,26 +74,40 @@ class Entry:
     version: str
     supported: str = ""
     module: str = ""
+    module_version: str = ""
     sum: str = ""
+    go: str = "1.0"
     ldflags: str = ""
     asks: tuple[str, ...] = ("--version",)
+    after: str = ""
     source: str = ""
+    links: str = ""
     toolchain: bool = False
     wheel: str = ""
     archive: Archive | None = None
 
     def filled(self, text: str) -> str:
-        """`text` with {version}, {major} and {source} replaced."""
+        """`text` with {version}, {major}, {source} and {platform} ("linux-amd64") replaced."""
         return text.format(
             version=self.version,
             major=self.version.partition(".")[0],
             source=_source_sha256(self.source)[:12] if self.source else "",
+            platform=platform_name(),
         )
 
     @property
     def full_version(self) -> str:
         """The version an identity carries: with the hash of the source for what is built from this package."""
         return self.filled("{version}+{source}") if self.source else self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of `tools list`: the locked version, and what is there."""
+
+    name: str
+    version: str
+    found: Tool | ToolMissing
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +145,12 @@ def locked() -> Mapping[str, Entry]:
     return entries
 
 
+def platform_name() -> str:
+    """Name this machine as Go and the archives do: "linux-amd64"."""
+    machine = platform.machine().lower()
+    return f"{platform.system().lower()}-{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
+
+
 @functools.cache
 def _source_sha256(folder: str) -> str:
     """Hash the source that ships in this package: name and content of each file, sorted."""
@@ -163,6 +184,16 @@ def find(name: str, *, pinned: str | None = None) -> Tool | ToolMissing:
     return ToolMissing(name, "; ".join(refused) or "not found in RELEASEGATE_TOOLS, the tool cache or PATH", remedy)
 
 
+def listing(pins: Mapping[str, str] | None = None) -> tuple[Row, ...]:
+    """Return a row per program, in the order of the lock; `pins` are the versions a config pins."""
+    pins = pins or {}
+    return tuple(
+        Row(entry.name, entry.version, find(entry.name, pinned=pins.get(entry.name)))
+        for entry in locked().values()
+        if not entry.toolchain
+    )
+
+
 _Origin = Literal["folder", "cache", "path"]
 
 
@@ -183,6 +214,24 @@ def _candidates(entry: Entry, pinned: str | None) -> Iterator[tuple[Path, _Origi
         if path.is_absolute() and path.is_file() and os.access(path, os.X_OK):
             yield path, "path"
             return
+
+
+def kept(entry: Entry) -> Tool | ToolMissing:
+    """Return the program of exactly this entry from the cache, whole and unchanged since it was installed."""
+    path = cache_folder() / entry.name / entry.full_version / entry.name
+    if not path.exists():
+        return ToolMissing(entry.name, f"{path} does not exist", f"releasegate tools install {entry.name}")
+    found = _identify(entry, path, "cache", None if entry.source else entry.version)
+    if isinstance(found, Tool):
+        return found
+    return ToolMissing(entry.name, f"{found.path} {found.reason}", f"releasegate tools install {entry.name}")
+
+
+def install(names: Sequence[str], *, progress: Callable[[str], None]) -> list[Tool | ToolMissing]:
+    """Have the named programs in the cache, without names all; see `releasegate.tools.install`."""
+    from releasegate.tools import install as installing  # noqa: PLC0415 -- a check never needs it
+
+    return installing.install(names, progress=progress)
 
 
 def _identify(entry: Entry, path: Path, origin: _Origin, pinned: str | None) -> Tool | _Refused:
