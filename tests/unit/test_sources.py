@@ -1,0 +1,166 @@
+"""A finding points at the line a person would edit; where that is not certain, at the template, never at a wrong line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from releasegate import k8s
+from releasegate.model import (
+    Application,
+    DirectorySource,
+    Environment,
+    Finding,
+    HelmSource,
+    InlineValues,
+    Place,
+    Release,
+    Rendered,
+    Source,
+    Tree,
+    ValuesFile,
+)
+from releasegate.render import Renderer
+from releasegate.sources import Locator
+from releasegate.tools import store
+
+PROD = Environment(name="prod", protected=True, kubernetes="1.37", why="test")
+IMAGE = "/spec/containers/0/image"
+POD = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {{ .Release.Name }}
+spec:
+  containers:
+    - name: app
+      image: "{{ .Values.image.repository }}:{{ .Values.image.tag }}"
+      {{- if eq .Values.size "large" }}
+      resources: {limits: {memory: 8Gi}}
+      {{- end }}
+"""
+VALUES = """\
+# the defaults
+image:
+  repository: registry.acme.example/app
+  tag: latest
+size: small
+"""
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    write(folder, "app/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n")
+    write(folder, "app/values.yaml", VALUES)
+    write(folder, "app/templates/pod.yaml", POD)
+    return folder
+
+
+Locate = Callable[..., Place | None]
+
+
+@pytest.fixture
+def locate(root: Path, helm: store.Tool) -> Iterator[Locate]:
+    """Locate a finding at a pointer of the first object that the sources render."""
+
+    def run(
+        *sources: Source, pointer: str | None = IMAGE, application: Application | None = None
+    ) -> Place | None:
+        files = tuple(sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()))
+        release = Release(
+            name="app", environment="prod", helm_release="app", namespace="x", sources=sources, application=application
+        )
+        with Renderer(Tree(root=str(root), files=files), tool=helm) as renderer:
+            rendered = renderer.result(release, PROD)
+            assert isinstance(rendered, Rendered), rendered
+            manifest = rendered.manifests[0]
+            value = k8s.resolve(manifest.body, pointer) if pointer is not None else None
+            finding = Finding(message="m", help="h", change="c", manifest=manifest, pointer=pointer, value=value)
+            locator = Locator(root, lambda one, texts: renderer.substituted(one, PROD, texts))
+            (located,) = locator.locate(rendered, [finding])
+            return located.place
+
+    return run
+
+
+def test_the_tag_of_the_charts_own_values(locate: Locate) -> None:
+    assert locate(HelmSource(chart="app")) == Place(path="app/values.yaml", line=4, column=8)
+
+
+def test_the_file_that_wins_is_named_not_the_one_that_has_the_same_text(root: Path, locate: Locate) -> None:
+    write(root, "app/prod.yaml", "image:\n  # same text as the default\n  tag: latest\n")
+    source = HelmSource(chart="app", values_files=(ValuesFile(path="app/prod.yaml"),))
+    assert locate(source) == Place(path="app/prod.yaml", line=3, column=8)
+
+
+def test_inline_values_of_an_application_file(root: Path, locate: Locate) -> None:
+    text = "spec:\n  source:\n    helm:\n      values: |\n        image:\n          tag: edge\n"
+    write(root, "apps/app.yaml", text)
+    place = Place(path="apps/app.yaml", line=1)
+    application = Application(name="app", namespace=None, project="default", destination={}, place=place)
+    inline = InlineValues(text="image:\n  tag: edge\n", key="values", place=Place(path="apps/app.yaml", line=5))
+    found = locate(HelmSource(chart="app", inline=inline), application=application)
+    assert (found or Place(path="")).path == "apps/app.yaml"
+    assert (found or Place(path="")).line == 6
+
+
+def test_values_a_parent_rendered_point_at_the_parents_template_without_a_line(locate: Locate) -> None:
+    application = Application(
+        name="app",
+        namespace=None,
+        project="default",
+        destination={},
+        place=None,
+        parent="prod/apps",
+        template="apps/templates/app.yaml",
+    )
+    inline = InlineValues(text="image: {tag: edge}\n", key="values")
+    assert locate(HelmSource(chart="app", inline=inline), application=application) == Place(
+        path="apps/templates/app.yaml"
+    )
+
+
+def test_a_value_written_in_the_template_is_found_there(root: Path, locate: Locate) -> None:
+    write(root, "app/templates/pod.yaml", POD.replace('"{{ .Values.image.repository }}:{{ .Values.image.tag }}"', "busybox:1.36"))
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=8)
+
+
+def test_a_value_that_stands_twice_in_the_template_names_the_template_only(root: Path, locate: Locate) -> None:
+    literal = POD.replace('"{{ .Values.image.repository }}:{{ .Values.image.tag }}"', "busybox:1.36")
+    write(root, "app/templates/pod.yaml", literal + "    - {name: other, image: busybox:1.36}\n")
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml")
+
+
+def test_where_marking_changes_what_is_rendered_no_line_is_claimed(root: Path, locate: Locate) -> None:
+    """The mark makes `eq` false, so the object of the marked render is not there to read."""
+    guarded = "{{- if eq .Values.image.tag \"latest\" }}\n" + POD + "{{- end }}\n"
+    write(root, "app/templates/pod.yaml", guarded)
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml")
+
+
+def test_a_value_computed_from_another_is_not_claimed(root: Path, locate: Locate) -> None:
+    write(root, "app/templates/pod.yaml", POD.replace(".Values.image.tag }}", '.Values.image.tag | replace "latest" "v1" }}'))
+    found = locate(HelmSource(chart="app"))
+    assert found is not None
+    assert found.line is None or (found.path, found.line) == ("app/values.yaml", 4)
+
+
+def test_an_object_of_a_plain_file_is_found_in_it(root: Path, locate: Locate) -> None:
+    pod = "# a comment\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n    - name: a\n      image: busybox\n"
+    write(root, "plain/pod.yaml", pod)
+    found = locate(DirectorySource(path="plain", files=("plain/pod.yaml",)))
+    assert (found or Place(path="")).path == "plain/pod.yaml"
+    assert (found or Place(path="")).line == 9
+
+
+def test_a_finding_about_the_whole_object_names_its_template(locate: Locate) -> None:
+    assert locate(HelmSource(chart="app"), pointer=None) == Place(path="app/templates/pod.yaml")
