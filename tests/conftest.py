@@ -119,3 +119,11 @@ def releasegate(tmp_path: Path) -> Callable[..., Said]:
         return Said(done.returncode, done.stdout, done.stderr, report)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def helm_worker() -> store.Tool:
+    """The render worker built from this source, from RELEASEGATE_TOOLS or the tool cache."""
+    found = store.find("releasegate-helm-worker")
+    assert isinstance(found, store.Tool), f"{found}: run `make setup`"
+    return found

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from releasegate import process
 from releasegate.model import ToolIdentity
 from releasegate.process import Limits
 from releasegate.tools import helm as helm_tool
+from releasegate.tools import store
 from releasegate.tools.helm import LintOutput, Output, Pool, TemplateError, TemplateRequest, Unavailable
 from releasegate.tools.store import Tool
 
@@ -29,7 +34,7 @@ def chart(tmp_path: Path) -> Chart:
         files = {"Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: 0.1.0\n", **files}
         for path, text in files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_text(text)
+            (root / path).write_text(text, "utf-8", "surrogateescape")
         return str(root)
 
     return write
@@ -67,6 +72,17 @@ def left_running(marker: Path) -> list[str]:
             continue
         if state != "Z" and int(entry.name) != os.getpid() and str(marker) in command:
             found.append(command)
+    return found
+
+
+def children() -> set[int]:
+    """The processes this one has started and that still run."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z" and int(parent) == os.getpid():
+                found.add(int(entry.parent.name))
     return found
 
 
@@ -369,6 +385,288 @@ def test_closing_a_pool_stops_what_runs_and_cancels_what_waits(tmp_path: Path) -
 
 
 SUBCHART = "apiVersion: v2\nname: sub\nversion: 1.0.0\n"
+
+# --- the worker ---------------------------------------------------------------------------------------------------
+
+HOOK = """\
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {name}
+  annotations: {{"helm.sh/hook": {hook}, "helm.sh/hook-weight": "{weight}"}}
+"""
+
+EQUAL: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "plain": {"templates/d.yaml": DEPLOYMENT, "values.yaml": "replicas: 1\nimage: a\n"},
+    "sorting by kind, several documents, empty ones and comments": {
+        "templates/b.yaml": "kind: Service\nmetadata: {name: b}\n---\n# only a comment\n---\n---\nkind: Namespace\n",
+        "templates/a.yaml": "{{ if false }}kind: X{{ end }}",
+        "templates/c.yaml": "\n\nkind: Deployment\n\n\n",
+        "templates/NOTES.txt": "thank you for {{ .Release.Name }}",
+    },
+    "hooks, weights and tests": {
+        "templates/h.yaml": "---\n".join(
+            HOOK.format(name=hook, hook=hook, weight=weight)
+            for hook, weight in [("pre-install", 5), ("post-install", -1), ("test", 0), ("pre-rollback", 1)]
+        ),
+        "templates/c.yaml": "kind: ConfigMap\n",
+    },
+    "custom resource definitions": {
+        "crds/b.yaml": "kind: CustomResourceDefinition\nmetadata: {name: b}\n---\nkind: Second\n",
+        "crds/a.yaml": "# comment\nkind: CustomResourceDefinition\nmetadata: {name: a}\n",
+        "charts/sub/Chart.yaml": SUBCHART,
+        "charts/sub/crds/c.yaml": "kind: CustomResourceDefinition\nmetadata: {name: c}\n",
+        "templates/x.yaml": "kind: Widget\n",
+    },
+    "subcharts: conditions, aliases, globals, imports": {
+        "Chart.yaml": "apiVersion: v2\nname: api\nversion: 0.1.0\ndependencies:\n"
+        "- {name: sub, version: 1.0.0, condition: sub.enabled}\n"
+        "- {name: sub, version: 1.0.0, alias: other, import-values: [data]}\n"
+        "- {name: off, version: 1.0.0, tags: [never]}\n",
+        "values.yaml": "global: {team: a}\nsub: {enabled: true, word: one}\nother: {word: two}\ntags: {never: false}\n",
+        "charts/sub/Chart.yaml": SUBCHART,
+        "charts/sub/values.yaml": "word: none\nexports: {data: {imported: 7}}\n",
+        "charts/sub/templates/s.yaml": "kind: {{ .Chart.Name }}\nw: {{ .Values.word }}\ng: {{ .Values.global.team }}\n",
+        "charts/off/Chart.yaml": "apiVersion: v2\nname: off\nversion: 1.0.0\n",
+        "charts/off/templates/o.yaml": "kind: Off\n",
+        "templates/x.yaml": "kind: X\nimported: {{ .Values.imported }}\n",
+    },
+    "files, lookup, capabilities, includes, tpl": {
+        "files/a.txt": "héllo\n",
+        "templates/_h.tpl": '{{ define "n" }}{{ .Release.Name | trunc 5 }}{{ end }}',
+        "templates/x.yaml": 'kind: ConfigMap\nname: {{ include "n" . }}\n'
+        'data: {{ .Files.Get "files/a.txt" | quote }}\nglob: {{ (.Files.Glob "files/*").AsConfig | quote }}\n'
+        'found: {{ lookup "v1" "Secret" "a" "b" | toYaml }}\nhas: {{ .Capabilities.APIVersions.Has "a/v1" }}\n'
+        'second: {{ .Capabilities.APIVersions.Has "c/v1" }}\nversion: {{ .Capabilities.HelmVersion | toYaml | quote }}\n'
+        'kube: {{ .Capabilities.KubeVersion | toYaml | quote }}\nname: {{ tpl "{{ .Release.Namespace }}" . }}\n'
+        'host: {{ getHostByName "localhost" }}\ninstall: {{ .Release.IsInstall }} {{ .Release.Service }}\n'
+        "chart: {{ .Chart | toYaml | quote }}\nbase: {{ .Template.BasePath }} {{ .Template.Name }}\n",
+    },
+    "numbers, dates and nulls of values": {
+        "values.yaml": "a: 1.10\nb: 0123456\nc: 12345678901234567890\nd: 2024-01-02\ne: {x: 1, y: 2}\nf: 1e3\ng: yes\n",
+        "templates/x.yaml": "kind: X\nall: {{ .Values | toJson }}\n{{ range $k, $v := .Values }}{{ $k }}: {{ $v }}\n{{ end }}",
+    },
+    "bytes that are no UTF-8": {"crds/x.yaml": "kind: CustomResourceDefinition\na: \udcff\n"},
+    "ignored files": {
+        ".helmignore": "templates/no*\n",
+        "templates/no.yaml": "{{ fail `no` }}",
+        "templates/y.yaml": "kind: Y\n",
+    },
+    "a Kubernetes version that is not allowed": {
+        "Chart.yaml": "apiVersion: v2\nname: api\nversion: 0.1.0\nkubeVersion: '<1.20'\n"
+    },
+    "a library": {"Chart.yaml": "apiVersion: v2\nname: api\nversion: 0.1.0\ntype: library\n"},
+    "the next chart format": {"Chart.yaml": "apiVersion: v3\nname: api\nversion: 0.1.0\n"},
+    "a missing dependency": {
+        "Chart.yaml": "apiVersion: v2\nname: api\nversion: 0.1.0\ndependencies: [{name: redis, version: 1.0.0}]\n"
+    },
+    "nil pointer": {"templates/x.yaml": "a: {{ .Values.x.y.z }}\n"},
+    "fail": {"templates/x.yaml": 'a: {{ fail "no\\n::error::such" }}\n'},
+    "required": {"templates/x.yaml": 'a: {{ required "give a" .Values.a }}\n'},
+    "a parse error": {"templates/x.yaml": "a: {{ if }}\n"},
+    "output that is not YAML": {"templates/x.yaml": "a: b: c\n"},
+    "an unknown include": {"templates/x.yaml": 'a: {{ include "nope" . }}\n'},
+    "endless recursion": {"templates/x.yaml": '{{ define "r" }}{{ include "r" . }}{{ end }}{{ include "r" . }}'},
+    "a broken Chart.yaml": {"Chart.yaml": "name: [\n"},
+    "a broken values.yaml": {"values.yaml": "a: [\n"},
+    "a schema that the values break": {
+        "values.schema.json": '{"required": ["nope"]}',
+        "templates/x.yaml": "kind: X\n",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def pools(helm: Tool, helm_worker: Tool) -> Iterator[tuple[Pool, Pool]]:
+    """One pool of programs, one of workers; the workers live through all charts, as in a real run."""
+    with Pool(helm, None, 2) as programs, Pool(helm, helm_worker, 1) as workers:
+        assert workers.worker_problem is None
+        yield programs, workers
+        assert workers.worker_problem is None
+
+
+def both(pools: tuple[Pool, Pool], asked: TemplateRequest) -> tuple[object, object]:
+    """What the program and the worker make of a request, without the seconds."""
+    results = [pool.submit(asked).result(timeout=60) for pool in pools]
+    first, second = (replace(result, seconds=0) if isinstance(result, Output) else result for result in results)
+    return first, second
+
+
+@pytest.mark.parametrize("files", EQUAL.values(), ids=EQUAL)
+def test_the_worker_says_exactly_what_the_program_says(
+    files: dict[str, str], pools: tuple[Pool, Pool], chart: Chart, tmp_path: Path
+) -> None:
+    root = chart(files)
+    values = tmp_path / "values.yaml"
+    values.write_text("replicas: 2\nsub: {word: three}\nnothing: null\n")
+    requests = [
+        request(root),
+        request(root, release_name="x" * 60, include_crds=False),
+        request(root, skip_tests=True, api_versions=("a/v1,b/v1", "c/v1"), namespace="", kube_version=""),
+        request(
+            root,
+            values_files=(str(values),),
+            sets=(
+                ("image", "a,b", False),
+                ("list", "{a,b}", False),
+                ("other.word", "1.10", True),
+                ("e.x", "null", False),
+            ),
+            set_files=(("script", str(values)),),
+        ),
+    ]
+    for asked in requests:
+        program, worker = both(pools, asked)
+        assert worker == program
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kube_version": "nonsense"},
+        {"kube_version": "1.37.2"},
+        {"api_versions": ('a"b',)},
+        {"release_name": "{{ lower `API` }}"},
+        {"release_name": "{{"},
+        {"release_name": "Not_Allowed"},
+        {"sets": (("a[0", "1", False),)},
+        {"sets": (("a.b=1,c", "2", False),)},
+        {"values_files": ("/nowhere/values.yaml",)},
+        {"set_files": (("a", "/nowhere/file"),)},
+        {"chart": "/nowhere/chart"},
+    ],
+    ids=str,
+)
+def test_the_worker_refuses_what_the_program_refuses(
+    changes: dict[str, object], pools: tuple[Pool, Pool], chart: Chart
+) -> None:
+    root = chart({"templates/x.yaml": "kind: {{ .Release.Name }}\nall: {{ .Values | toJson }}\n"})
+    program, worker = both(pools, request(**{"chart": root, **changes}))  # type: ignore[arg-type]
+    assert worker == program
+
+
+def test_a_packaged_subchart_and_a_link_out_of_the_chart_are_read_alike(
+    pools: tuple[Pool, Pool], chart: Chart, tmp_path: Path
+) -> None:
+    sub = chart({"templates/s.yaml": "kind: Sub\n"}, name="sub")
+    root = Path(chart({"templates/x.yaml": "kind: X\nf: {{ .Files.Get `linked` }}\n"}))
+    (root / "charts").mkdir()
+    with tarfile.open(root / "charts/sub-0.1.0.tgz", "w:gz") as archive:
+        archive.add(sub, "sub")
+    (tmp_path / "outside").write_text("outside")
+    (root / "linked").symlink_to(tmp_path / "outside")
+    program, worker = both(pools, request(str(root)))
+    assert isinstance(program, Output)
+    assert "# Source: api/charts/sub/templates/s.yaml" in program.text
+    assert worker == program
+
+
+def test_the_worker_links_what_the_program_links(helm: Tool, helm_worker: Tool) -> None:
+    # Another sprig or YAML library would be another renderer.
+    program, worker = store.build_info(helm.path), store.build_info(helm_worker.path)
+    assert program is not None
+    assert worker is not None
+    assert worker.dependencies["helm.sh/helm/v4"] == f"v{helm.identity.version}" == program.version
+    shared = program.dependencies.keys() & worker.dependencies.keys()
+    assert len(shared) > 50
+    assert {name: worker.dependencies[name] for name in shared} == {name: program.dependencies[name] for name in shared}
+
+
+def test_the_worker_writes_nothing_and_asks_nobody(
+    helm: Tool, helm_worker: Tool, chart: Chart, listener: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    url, asked = listener
+    root = chart(
+        {
+            "Chart.yaml": "apiVersion: v2\nname: api\nversion: 0.1.0\n"
+            f"dependencies: [{{name: redis, version: 1.0.0, repository: '{url}'}}]\n",
+            "values.schema.json": f'{{"$ref": "{url}/schema.json"}}',
+        }
+    )
+    before = sorted(tmp_path.rglob("*"))
+    with Pool(helm, helm_worker, 1) as pool:
+        result = pool.submit(request(root)).result(timeout=60)
+    assert isinstance(result, TemplateError)
+    assert asked == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+BOMB = "{{ range until 100000 }}{{ range until 100000 }}{{ end }}{{ end }}"
+
+
+def test_a_render_that_hangs_the_worker_is_killed_and_the_next_ones_go_on(
+    helm: Tool, helm_worker: Tool, chart: Chart
+) -> None:
+    # Nested loops: helm ignores SIGTERM meanwhile.
+    bomb = chart({"templates/x.yaml": BOMB}, name="bomb")
+    good = chart({"templates/x.yaml": "kind: X\n"}, name="good")
+    already = children()
+    with Pool(helm, helm_worker, 1, limits=Limits(seconds=1)) as pool:
+        futures = [pool.submit(request(path)) for path in (good, bomb, good)]
+        before, hung, after = [future.result(timeout=30) for future in futures]
+    assert isinstance(hung, Unavailable)
+    assert hung.reason == "helm did not answer within 1 s"
+    assert isinstance(before, Output)
+    assert isinstance(after, Output)
+    assert children() == already
+
+
+def test_a_render_that_eats_all_memory_ends_the_worker_only(helm: Tool, helm_worker: Tool, chart: Chart) -> None:
+    bomb = chart({"templates/x.yaml": "{{ until 1000000000 | len }}"}, name="bomb")
+    good = chart({"templates/x.yaml": "kind: X\n"}, name="good")
+    with Pool(helm, helm_worker, 1, limits=Limits(seconds=30, memory_bytes=2 << 30)) as pool:
+        eaten, after = [pool.submit(request(path)).result(timeout=90) for path in (bomb, good)]
+    assert isinstance(eaten, Unavailable)
+    assert eaten.reason == "helm ran out of its memory limit"
+    assert isinstance(after, Output)
+
+
+def test_the_worker_ends_with_its_reader_also_in_the_middle_of_a_render(helm_worker: Tool, chart: Chart) -> None:
+    bomb = chart({"templates/x.yaml": BOMB}, name="bomb")
+    asked = json.dumps({"chart": bomb, "name": "x"}).encode() + b"\n"
+    began = time.monotonic()
+    said = process.run([str(helm_worker.path)], cwd=Path(bomb), stdin=asked, limits=Limits(seconds=20))
+    assert isinstance(said, process.Completed)
+    assert (said.returncode, said.stdout) == (0, b"")
+    assert time.monotonic() - began < 10
+
+
+def test_a_worker_of_another_helm_is_not_used(helm: Tool, tmp_path: Path, chart: Chart) -> None:
+    other = fake(tmp_path, "", version="4.3.0+abc", name="releasegate-helm-worker")
+    with Pool(helm, other, 1) as pool:
+        assert pool.worker_problem == f"it links helm 4.3.0, the tool is {helm.identity.version}"
+        assert isinstance(pool.submit(request(chart({}))).result(timeout=60), Output)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("", "it ended with exit code 0 instead of answering"),
+        ("input()\nprint('garbage', flush=True); input()", "it does not speak our protocol"),
+        ('input()\nprint(\'{"helm": "v3.0.0"}\', flush=True); input()', "it links helm 3.0.0"),
+    ],
+)
+def test_a_worker_that_is_none_gives_way_to_the_program(
+    body: str, problem: str, helm: Tool, tmp_path: Path, chart: Chart
+) -> None:
+    broken = fake(tmp_path, body, version=f"{helm.identity.version}+abc", name="releasegate-helm-worker")
+    with Pool(helm, broken, 1) as pool:
+        assert isinstance(pool.submit(request(chart({}))).result(timeout=60), Output)
+        assert pool.worker_problem is not None
+        assert problem in pool.worker_problem
+
+
+@pytest.mark.parametrize("answer", ["garbage", "[]", '{"output": "!", "error": ""}', '{"output": 7}'])
+def test_a_worker_answer_that_cannot_be_read_is_unavailable(
+    answer: str, helm: Tool, tmp_path: Path, chart: Chart
+) -> None:
+    body = f"""import sys
+for line in sys.stdin: print('{{"helm": "v{helm.identity.version}"}}' if 'hello' in line else {answer!r}, flush=True)"""
+    lying = fake(tmp_path, body, version=f"{helm.identity.version}+abc", name="releasegate-helm-worker")
+    with Pool(helm, lying, 1) as pool:
+        assert isinstance(pool.submit(request(chart({}))).result(timeout=60), Unavailable)
+
 
 # --- helm lint ----------------------------------------------------------------------------------------------------
 

@@ -452,9 +452,10 @@ def _hello_problem(answer: bytes | process.Stopped, version: str) -> str | None:
 def _read_answer(answer: bytes, seconds: float, request: TemplateRequest) -> Result:
     try:
         read = json.loads(answer)
-        if isinstance(read["error"], str) and read["error"]:
-            return template_error(read["error"], request.chart)
-        return _output(base64.b64decode(read["output"], validate=True), seconds)
+        error = base64.b64decode(read["error"] or "", validate=True)
+        if error:
+            return template_error(error.decode("utf-8", errors="replace"), request.chart)
+        return _output(base64.b64decode(read["output"] or "", validate=True), seconds)
     except (ValueError, KeyError, TypeError):
         return Unavailable("the render worker answered something unreadable", "releasegate tools install")
 

@@ -338,11 +338,12 @@ def _member(url: str, content: bytes, member: str) -> bytes:
                 return archive.read(member)
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
             file = archive.extractfile(member)
-            if file is None:
-                raise KeyError(member)
-            return file.read()
+            taken = None if file is None else file.read()
     except (KeyError, tarfile.TarError, zipfile.BadZipFile, OSError, EOFError) as error:
         raise _Failed(f"from {url}: it holds no {member} ({error})") from None
+    if taken is None:
+        raise _Failed(f"from {url}: {member} is no file there")
+    return taken
 
 
 # --- built with Go ------------------------------------------------------------------------------------------------
