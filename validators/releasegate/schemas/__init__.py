@@ -11,12 +11,13 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 
+from releasegate import yamlio
 from releasegate.model import Manifest
 from releasegate.schemas import convert, crd, duplicates, kubernetes, locations, messages, own, served
 from releasegate.schemas.engine import SchemaError, compile_schema
@@ -46,6 +47,11 @@ class _Compiled:
     schema: Mapping[str, Any]
     plan: duplicates.Plan | None
     secret: bool = False
+    hint: str = ""  # what to add to the help for an unknown field
+    namespaced: bool | None = None  # of a file of `[schemas] locations` that says so
+
+
+_UNKNOWN = "additionalProperties"
 
 
 class Schemas:
@@ -97,9 +103,7 @@ class Schemas:
         api_version, kind = manifest.api_version, manifest.kind
         if not api_version or not kind:
             return _no_kind(manifest)
-        found = self._found.get((api_version, kind))
-        if found is None:
-            found = self._found[api_version, kind] = self._find(api_version, kind)
+        found = self._lookup(api_version, kind)
         if isinstance(found, MissingSchema):
             return found
         body: Any = manifest.body
@@ -139,14 +143,12 @@ class Schemas:
         if served.is_builtin_group(self._bundle, api_version):
             scopes = {scope for (_, name), (_, scope) in self._bundle.kinds.items() if name == kind}
             return scopes.pop() if len(scopes) == 1 else None
-        return None
+        found = self._lookup(api_version, kind)
+        return None if isinstance(found, MissingSchema) else found.namespaced
 
     def known(self, api_version: str, kind: str) -> bool:
         """Whether there is a schema to judge the kind by."""
-        found = self._found.get((api_version, kind))
-        if found is None:
-            found = self._found[api_version, kind] = self._find(api_version, kind)
-        return isinstance(found, _Compiled)
+        return isinstance(self._lookup(api_version, kind), _Compiled)
 
     def api_versions(self) -> tuple[str, ...]:
         """What Argo CD passes to helm as `--api-versions`: group versions and group/version/Kind, sorted.
@@ -156,6 +158,12 @@ class Schemas:
         """
         kinds = [*self._bundle.kinds, *(key for key, entry in self._crds.items() if entry.served)]
         return tuple(sorted({api for api, _ in kinds} | {f"{api}/{kind}" for api, kind in kinds}))
+
+    def _lookup(self, api_version: str, kind: str) -> _Compiled | MissingSchema:
+        found = self._found.get((api_version, kind))
+        if found is None:
+            found = self._found[api_version, kind] = self._find(api_version, kind)
+        return found
 
     def _find(self, api_version: str, kind: str) -> _Compiled | MissingSchema:
         if (api_version, kind) in self._bundle.kinds:
@@ -174,7 +182,9 @@ class Schemas:
                 return _of_file(found, api_version, kind, add)
         entry = own.kinds().get((api_version, kind))
         if entry is not None:
-            return _of_crd(self._bundle.version, entry, add)
+            shipped = _of_crd(self._bundle.version, entry, add)
+            hint = f"if it is newer than the schema shipped here, bring the CRD: {add}"
+            return shipped if isinstance(shipped, MissingSchema) else replace(shipped, hint=hint)
         others = self._crd_kinds.get((kubernetes.group_of(api_version), kind))
         if others:
             answer = served.other_version(api_version, kind, others)
@@ -197,8 +207,6 @@ def _kinds_in(location: locations.Location) -> Iterable[crd.CustomKind]:
     if read is None:
         return
     path, text = read
-    from releasegate import yamlio  # noqa: PLC0415
-
     for document in yamlio.documents(text):
         if isinstance(document.value, Mapping):
             yield from crd.custom_kinds(document.value, path)
@@ -221,6 +229,13 @@ def _no_kind(manifest: Manifest) -> tuple[Problem, ...]:
 
 def _explain(found: _Compiled, body: Any) -> tuple[Problem, ...]:
     problems = messages.of_errors(found.validator.iter_errors(body), found.schema, body, secret=found.secret)
+    if found.hint:
+        problems = [
+            replace(problem, help=f"{problem.help}; {found.hint}")
+            if problem.keyword == _UNKNOWN and not problem.pointer.startswith("/metadata/")
+            else problem
+            for problem in problems
+        ]
     if found.plan is not None:
         problems += map(messages.of_duplicate, duplicates.all_in(found.plan, body))
     return tuple(problems)
@@ -276,7 +291,9 @@ def _of_file(found: locations.Found, api_version: str, kind: str, add: str) -> _
 
     def build() -> _Compiled:
         schema = convert.closed(found.schema)
-        return _Compiled(compile_schema(schema), schema, duplicates.of_custom(found.schema))
+        said = found.schema.get(convert.NAMESPACED)
+        namespaced = said if isinstance(said, bool) else None
+        return _Compiled(compile_schema(schema), schema, duplicates.of_custom(found.schema), namespaced=namespaced)
 
     compiled = _shared("", found.schema, build)
     if isinstance(compiled, str):

@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from releasegate.schemas.patterns import from_go
+
 INT32 = (-(2**31), 2**31 - 1)
 INT64 = (-(2**63), 2**63 - 1)
 # k8s.io/apimachinery/pkg/api/resource: the grammar in the comment of type Quantity.
 QUANTITY = r"^\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?\s*$"
+NAMESPACED = "x-releasegate-namespaced"  # in files that `schemas add` writes: the scope, which a schema cannot say
 OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _NULLABLE = ".nullable"
 _OPEN = ".open"
@@ -33,6 +36,9 @@ _VALUE_KEYWORDS = (
     "multipleOf",
     "pattern",
     "uniqueItems",
+    # No keywords of JSON Schema: kept for duplicates.py.
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
 )
 _INT_OR_STRING_FORM = [{"type": "integer"}, {"type": "string"}]
 
@@ -238,6 +244,8 @@ def _object(schema: Schema, *, closed: bool) -> dict[str, Any]:
 
 def _limits(schema: Schema, nullable: bool) -> dict[str, Any]:  # noqa: FBT001
     out = {key: schema[key] for key in _VALUE_KEYWORDS if key in schema}
+    if isinstance(out.get("pattern"), str):
+        out["pattern"] = from_go(out["pattern"])
     if nullable and "enum" in out and None not in out["enum"]:
         out["enum"] = [*out["enum"], None]
     for exclusive, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
@@ -295,6 +303,8 @@ def closed(schema: Any, *, root: bool = True) -> Any:
     out: dict[str, Any] = {}
     for key, value in schema.items():
         out[key] = _CLOSERS[key](value) if key in _CLOSERS else value
+    if isinstance(schema.get("pattern"), str):
+        out["pattern"] = from_go(schema["pattern"])
     combined = any(key in schema for key in ("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties"))
     properties = out.get("properties")
     if (

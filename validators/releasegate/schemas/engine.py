@@ -14,6 +14,7 @@ from typing import Any
 
 import jsonschema_rs
 
+_SHOWN = 160
 _GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 # k8s.io/kube-openapi/pkg/validation/strfmt/duration.go also reads "5 minutes", "2d", "1w".
 _LONG_DURATION = re.compile(r"(?:[0-9]+\s*[A-Za-zµ]+\s*)+")
@@ -73,6 +74,13 @@ def compile_schema(schema: Any) -> jsonschema_rs.Validator:
         if isinstance(schema, dict) and "$schema" in schema:
             return jsonschema_rs.validator_for(schema, **options)
         return jsonschema_rs.Draft7Validator(schema, **options)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
-        message = getattr(error, "message", None) or str(error)
-        raise SchemaError(str(message).strip().splitlines()[0]) from error
+    except jsonschema_rs.ValidationError as error:
+        where = "/".join(map(str, error.instance_path))
+        raise SchemaError(f"at {where or 'its root'}: {_shortened(error.message)}") from error
+    except (jsonschema_rs.ReferencingError, ValueError) as error:
+        raise SchemaError(_shortened(str(error))) from error
+
+
+def _shortened(text: str) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else "unknown error"
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN // 2]} … {line[-_SHOWN // 2 :]}"

@@ -85,6 +85,11 @@ class Location:
             return Found(shown, error=f"{shown} is not JSON: {error}")
         if not isinstance(schema, dict):
             return Found(shown, error=f"{shown} is not a JSON Schema: it holds no object")
+        # File names are lower case: the schema of Certificate must not judge a `kind: certificate`.
+        said = schema.get("x-kubernetes-group-version-kind")
+        kinds = [entry.get("kind") for entry in said if isinstance(entry, dict)] if isinstance(said, list) else []
+        if kinds and kind not in kinds:
+            return None
         return Found(shown, schema)
 
     def crd_text(self) -> tuple[str, str] | None:
