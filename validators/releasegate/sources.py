@@ -99,11 +99,12 @@ class Locator:
             return None
         if not isinstance(value, str) or _MARK.sub("", value) != _text_of(finding.value):
             return None
-        marks = [int(found) for found in _MARK.findall(value)]
-        if not marks:
+        marks = list(_MARK.finditer(value))
+        # What has to change stands at the end (an image's tag, its digest). An end that no scalar of the values feeds
+        # comes from the template, and the line of what stands before it would be the wrong one.
+        if not marks or re.search(r"\w", value[marks[-1].end() :]):
             return None
-        # The last part of an image is its tag or digest: what has to change stands behind what names it.
-        return self._place(release, leaves[marks[-1]])
+        return self._place(release, leaves[int(marks[-1][1])])
 
     def _leaves(self, release: Release, wanted: Iterable[str]) -> list[_Leaf]:
         """Scalars whose text is part of a wanted value; the last file first is not needed: marks tell who won."""
