@@ -67,8 +67,9 @@ $(TOOLS): $(VENV)/.installed $(wildcard validators/releasegate/tools/tools.lock.
 	$(BIN)/releasegate tools install
 	@touch $@
 
-# The other side of the benchmark, never a part of releasegate.
+# The other side of the benchmark, never a part of releasegate. Go: on PATH, else the one that `tools install` used.
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
-$(VENV)/.kubeconform: $(VENV)/.installed
-	GOBIN='$(abspath $(BIN))' go install $(KUBECONFORM)
+FIND_GO := from releasegate.tools import store; print(*store.cache_folder().glob("go/*/go/bin/go"))
+$(VENV)/.kubeconform: $(TOOLS)
+	go=$$(command -v go || $(BIN)/python -c '$(FIND_GO)'); GOBIN='$(abspath $(BIN))' "$$go" install $(KUBECONFORM)
 	@touch $@

@@ -1,4 +1,4 @@
-"""Write docs/rules.md from the rules' docstrings. `make docs` runs it; CI fails when the page is not what it writes."""
+"""`make docs`: the pages that are made from code. CI compares them with what is committed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ from pathlib import Path
 from releasegate.report import page
 from releasegate.rules import catalogue
 
-PAGE = Path(__file__).parents[1] / "docs" / "rules.md"
-HEAD = "<!-- made by `make docs` from the rules' docstrings; edit those -->\n\n# Rules\n\n"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+INTRODUCTION = """\
+# Rules
+
+Made by `make docs` from the rules themselves; `releasegate explain ID` prints the same. A *fact* is always on. A *policy*
+has a level per environment (`on`, `advise`, `off`): `[rules]` and `[environments.<name>] rules` in `releasegate.toml`.
+"""
 
 
 def main() -> None:
-    """Write the page."""
-    index = "".join(f"- [`{one.id}`](#{one.id.replace('/', '')}): {one.summary}\n" for one in catalogue())
-    PAGE.write_text(HEAD + index + "".join(f"\n{page.markdown(one)}" for one in catalogue()), encoding="utf-8")
+    """Write docs/rules.md."""
+    rules = catalogue()
+    table = "\n".join(f"| [{one.id}](#{one.id.replace('/', '')}) | {one.kind} | {one.summary} |" for one in rules)
+    parts = [INTRODUCTION, f"| rule | | keeps |\n|---|---|---|\n{table}\n", *(page.markdown(one) for one in rules)]
+    DOCS.mkdir(exist_ok=True)
+    (DOCS / "rules.md").write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":
