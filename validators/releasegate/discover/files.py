@@ -1,0 +1,191 @@
+"""The files of a tree, by path: what is there, what is below a folder, what a glob selects, and their text.
+
+Paths are posix. *Repo paths* count from the top of the git work tree, as Argo CD counts them; *tree paths* from ROOT.
+"""
+
+from __future__ import annotations
+
+import functools
+import posixpath
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+
+from releasegate.model import Tree
+
+MAX_BYTES = 10_000_000  # a single file of a config repo; larger ones are no configuration
+
+
+class Unreadable(Exception):
+    """A file of the tree that cannot be read; the message says why."""
+
+
+class Files:
+    """What a tree holds. Reads each file at most once, never outside the tree."""
+
+    def __init__(self, tree: Tree) -> None:
+        """Index the paths of `tree`; nothing is read yet."""
+        self.tree = tree
+        self._sorted = sorted(tree.files)
+        self._files = frozenset(tree.files)
+        self._folders = {folder for path in tree.files for folder in _ancestors(path)}
+        self._root = Path(tree.root).resolve()
+        self._texts: dict[str, str | Unreadable] = {}
+
+    def __contains__(self, path: object) -> bool:
+        """Whether the tree holds a file of that tree path."""
+        return path in self._files
+
+    def is_folder(self, path: str) -> bool:
+        """Whether the tree path is a folder that holds a file; "." is the root."""
+        return path in self._folders or path == "."
+
+    def folders(self) -> list[str]:
+        """Return every folder below the root, sorted."""
+        return sorted(self._folders - {"."})
+
+    def below(self, folder: str) -> list[str]:
+        """Return the files below a folder at any depth, sorted."""
+        if folder == ".":
+            return self._sorted
+        start = bisect_left(self._sorted, f"{folder}/")
+        end = bisect_left(self._sorted, f"{folder}0")  # "0" follows "/"
+        return self._sorted[start:end]
+
+    def text(self, path: str) -> str:
+        """Return the text of a file; Unreadable when it is too large, no UTF-8, or a link out of the tree."""
+        if path not in self._texts:
+            self._texts[path] = self._read(path)
+        found = self._texts[path]
+        if isinstance(found, Unreadable):
+            raise found
+        return found
+
+    def mentions(self, path: str, pattern: re.Pattern[str]) -> bool:
+        """Whether a file's text holds the pattern; an unreadable file does not."""
+        try:
+            return pattern.search(self.text(path)) is not None
+        except Unreadable:
+            return False
+
+    def local(self, repo_path: str) -> str | None:
+        """Turn a repo path into a tree path; None when it is outside ROOT (or outside the repo)."""
+        path = posixpath.normpath(repo_path.strip("/") or ".")
+        if path.startswith("../") or path == "..":
+            return None
+        prefix = self.tree.prefix
+        if not prefix:
+            return path
+        if path == prefix:
+            return "."
+        if path.startswith(f"{prefix}/"):
+            return path[len(prefix) + 1 :]
+        # A folder that is checked on its own, as fixtures are, writes paths that count from itself.
+        return path if path in self._files or path in self._folders else None
+
+    def glob(self, pattern: str) -> list[str]:
+        """Return the files that a doublestar pattern (a tree path) selects, in the order Argo CD passes them.
+
+        Lexical per folder, and a folder's own files before its subfolders (docs/user-guide/helm.md, "Glob Patterns in
+        Value Files").
+        """
+        wanted = doublestar(pattern)
+        fixed = pattern.split("/")
+        while fixed and not is_glob(fixed[0]):
+            fixed.pop(0)
+        base = "/".join(pattern.split("/")[: len(pattern.split("/")) - len(fixed)]) or "."
+        found = [path for path in self.below(base) if wanted.fullmatch(path)]
+        return sorted(found, key=_own_files_first)
+
+    def _read(self, path: str) -> str | Unreadable:
+        if path not in self._files:
+            return Unreadable("is not in the tree")
+        full = self._root / path
+        try:
+            real = full.resolve(strict=True)
+            if not real.is_relative_to(self._root):
+                return Unreadable("is a symbolic link that leaves the repository")
+            with real.open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+            return Unreadable(f"cannot be read: {getattr(error, 'strerror', None) or error}")
+        if len(content) > MAX_BYTES:
+            return Unreadable(f"is larger than {MAX_BYTES} bytes")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            return Unreadable("is not UTF-8")
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    while path:
+        path = posixpath.dirname(path)
+        yield path or "."
+
+
+def _own_files_first(path: str) -> list[tuple[int, str]]:
+    *folders, name = path.split("/")
+    return [*((1, folder) for folder in folders), (0, name)]
+
+
+def is_glob(path: str) -> bool:
+    """Whether Argo CD expands the value file as a glob (any of * ? [)."""
+    return any(char in path for char in "*?[")
+
+
+@functools.lru_cache(maxsize=512)
+def doublestar(pattern: str) -> re.Pattern[str]:
+    """Compile a doublestar pattern: `*` and `?` stay within a segment, `**` is any number of segments."""
+    segments = pattern.split("/")
+    text = ""
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "**":
+            text += ".*" if last else "(?:[^/]+/)*"
+        else:
+            text += _translate(segment, any_run="[^/]*", any_one="[^/]") + ("" if last else "/")
+    return re.compile(text, re.DOTALL)
+
+
+@functools.lru_cache(maxsize=512)
+def greedy(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern whose `*` crosses `/`: a Directory source's include and exclude, git's pathspecs."""
+    return re.compile(_translate(pattern.replace("**", "*"), any_run=".*", any_one="."), re.DOTALL)
+
+
+def _translate(pattern: str, *, any_run: str, any_one: str) -> str:
+    text, at, depth = "", 0, 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "*":
+            text += any_run
+        elif char == "?":
+            text += any_one
+        elif char == "[" and "]" in pattern[at + 1 :]:
+            end = pattern.index("]", at + 1)
+            inner = pattern[at:end]
+            negated = inner[:1] in ("!", "^")
+            body = inner[negated:].replace("\\", r"\\").replace("[", r"\[").replace("^", r"\^")
+            text += f"[{'^/' if negated else ''}{body}]" if _is_class(body) else re.escape(pattern[at - 1 : end + 1])
+            at = end + 1
+        elif char == "{" and "}" in pattern[at:]:
+            text, depth = text + "(?:", depth + 1
+        elif char == "," and depth:
+            text += "|"
+        elif char == "}" and depth:
+            text, depth = text + ")", depth - 1
+        else:
+            if char == "\\" and at < len(pattern):
+                char, at = pattern[at], at + 1
+            text += re.escape(char)
+    return text + ")" * depth
+
+
+def _is_class(body: str) -> bool:
+    try:
+        re.compile(f"[{body}]")
+    except re.error:
+        return False
+    return bool(body)
