@@ -14,19 +14,12 @@ import pytest
 
 from releasegate.evaluate import place_of
 from releasegate.model import REPO_NODE, CaseId, Outcome, Verdict
+from releasegate.report.text import clean, message
 from releasegate.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 ONLY: pytest.StashKey[frozenset[str]] = pytest.StashKey()
 VERDICT: pytest.StashKey[Verdict] = pytest.StashKey()
-
-
-class CaseFailed(Exception):
-    """A case has findings; they are printed, no traceback."""
-
-
-class CaseNotEvaluated(Exception):
-    """A case could not be judged: pytest counts it as an error, never as a failure or a skip."""
 
 
 class GateDirectory(pytest.Directory):
@@ -90,30 +83,29 @@ class CaseItem(pytest.Item):
             ("rule", self.case.rule),
         ]
         if verdict.outcome is Outcome.NOT_EVALUATED:
-            raise CaseNotEvaluated
+            pytest.fail(_told(verdict), pytrace=False)
 
     def runtest(self) -> None:
-        """Show the verdict as pytest's outcome."""
+        """Show the verdict as pytest's outcome; findings in a few lines, no traceback."""
         verdict = self.stash[VERDICT]
         if verdict.outcome is Outcome.FAILED:
-            raise CaseFailed
+            pytest.fail(_told(verdict), pytrace=False)
         if verdict.outcome is Outcome.NOT_APPLICABLE:
             pytest.skip(verdict.reason or "not applicable")
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Print the findings in a few lines each; a bug of ours keeps its traceback."""
-        if not isinstance(excinfo.value, (CaseFailed, CaseNotEvaluated)):
-            return super().repr_failure(excinfo, style)
-        verdict = self.stash[VERDICT]
-        lines = [str(self.case)]
-        for gap in verdict.unjudged:
-            lines += [f"  not evaluated: {gap.reason}", f"  mend: {gap.remedy}"]
-        for finding in verdict.findings:
-            lines += [f"  {place_of(finding) or ''}: {finding.message}", f"  fix: {finding.help}"]
-        return "\n".join(lines)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Name the case where pytest names a test function."""
         where = REPO_NODE if self.case.environment is None else self.case.environment
         release = f"/{self.case.release}" if self.case.release else ""
         return self.path, None, f"{where}{release} {self.case.rule}"
+
+
+def _told(verdict: Verdict) -> str:
+    lines = [str(verdict.id)]
+    for gap in verdict.unjudged:
+        lines += [f"  not evaluated: {clean(gap.reason)}", f"  mend: {clean(gap.remedy)}"]
+    for finding in verdict.findings:
+        place = place_of(finding)
+        where = f"{place}: " if place else ""
+        lines += [f"  {where}{message(finding, finding.message)}", f"  fix: {message(finding, finding.help)}"]
+    return "\n".join(lines)
