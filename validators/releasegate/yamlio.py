@@ -22,8 +22,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import yaml
-from yaml.composer import Composer
-from yaml.events import CollectionEndEvent, CollectionStartEvent
+from yaml.composer import Composer, ComposerError
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+    StreamStartEvent,
+)
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
@@ -228,6 +237,12 @@ def _compose(text: str, budget: Budget) -> Node | None:
             return None
         root: Node = reader.get_node()
         reader.check_node()  # what follows the document has to be readable as well
+        if _BARE_TAG.search(text):
+            _restore_bare_tags(root, text, set())
+    except ComposerError as error:
+        if "duplicate anchor" not in (error.context or ""):
+            _refuse(_sentence(error), error.problem_mark or error.context_mark, text)
+        return _compose_by_events(text, budget)
     except yaml.MarkedYAMLError as error:
         _refuse(_sentence(error), error.problem_mark or error.context_mark, text)
     except (ReaderError, UnicodeEncodeError):
@@ -235,9 +250,82 @@ def _compose(text: str, budget: Budget) -> Node | None:
     return root
 
 
+_BARE_TAG = re.compile(r"(?:\A|[\s\[{,])!(?=[\s,\]}]|\Z)")
+_PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+(?:#[^\n]*\n\s*)*|\Z))+")
+
+
+def _restore_bare_tags(node: Node, text: str, seen: set[int]) -> None:
+    """Give scalars their tag `!` back, which libyaml drops: to go-yaml it is an unknown tag, so they are strings."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, ScalarNode):
+        properties = _PROPERTIES.match(text, node.start_mark.index)
+        if node.tag in {None, _STR} and properties is not None and _BARE_TAG.search(properties.group()):
+            node.tag = "!"
+    for child in _children(node):
+        _restore_bare_tags(child, text, seen)
+
+
+def _compose_by_events(text: str, budget: Budget) -> Node:
+    """Compose a document that PyYAML can read but not compose: YAML lets an anchor's name be used again."""
+    _refuse_depth(text, budget)
+    reader = _reader(text)
+    anchors: dict[str, Node] = {}
+
+    def node(event: Any) -> Node:
+        if isinstance(event, AliasEvent):
+            if event.anchor not in anchors:
+                _refuse(f"found undefined alias {event.anchor}", event.start_mark, text)
+            return anchors[event.anchor]
+        kind = _NODES[type(event)]
+        value: Any = event.value if kind is ScalarNode else []
+        tag = event.tag or _resolve(reader, kind, None, event.implicit)
+        style = event.style if kind is ScalarNode else event.flow_style
+        made: Node = kind(tag, value, event.start_mark, event.end_mark, style)
+        if event.anchor is not None:
+            anchors[event.anchor] = made
+        if kind is not ScalarNode:
+            made.end_mark = children(made)
+        return made
+
+    def children(parent: Node) -> Any:
+        while not isinstance(event := reader.get_event(), CollectionEndEvent):
+            child = node(event)
+            parent.value.append((child, node(reader.get_event())) if isinstance(parent, MappingNode) else child)
+        return event.end_mark
+
+    while isinstance(event := reader.get_event(), StreamStartEvent | DocumentStartEvent):
+        pass
+    root = node(event)
+    if _BARE_TAG.search(text):
+        _restore_bare_tags(root, text, set())
+    return root
+
+
+_NODES: dict[type, Any] = {
+    ScalarEvent: ScalarNode,
+    SequenceStartEvent: SequenceNode,
+    MappingStartEvent: MappingNode,
+}
+
+
 def _sentence(error: yaml.MarkedYAMLError) -> str:
     said = ", ".join(part for part in (error.context, error.problem) if part)
-    return f"{said} (a tab cannot indent YAML)" if "'\\t'" in said else said
+    return next((plainer for start, plainer in _PLAINER.items() if start.search(error.problem or "")), said)
+
+
+_PLAINER = {
+    re.compile("expected '?<document start>"): "the document ends above, by its indentation or its closing bracket; "
+    "helm and kubectl silently ignore everything from here on",
+    re.compile("found character .*cannot start any token"): "a character that cannot start a value (a tab, `@`, `` ` ``, `%`): "
+    "indent with spaces, or quote the value",
+    re.compile("mapping values are not allowed"): "a `: ` where no key can stand: quote the value, or mend the "
+    "indentation",
+    re.compile("could not find expected ':'"): "a line that is neither `key: value` nor part of the value above",
+    re.compile("did not find expected key|expected <block end>, but found '<(?:scalar|block mapping)"): "the indentation fits no key above, or a value goes on behind its closing quote",
+    re.compile("did not find expected '-' indicator|expected <block end>, but found"): "the indentation fits no list above",
+}
 
 
 def _refuse_depth(text: str, budget: Budget) -> None:
@@ -257,11 +345,11 @@ def _too_deep(budget: Budget) -> str:
     return f"nested more than {budget.depth} levels deep"
 
 
-_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|(?!^)\ufeff")
+_UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def _refuse_character(text: str) -> NoReturn:
-    """Name the character that may not stand in YAML: a control character, a lone surrogate, a stray BOM."""
+    """Name the character that may not stand in YAML: a control character, a lone surrogate."""
     found = _UNREADABLE.search(text)
     if found is None:  # the reader disagrees with the table above about what is printable
         raise YamlError("a character that YAML does not allow")
@@ -512,7 +600,7 @@ def _key_of(node: Node, text: str) -> Any:
     try:
         if tag is None:
             return _KEYS[node.value]
-        if node.value == "<<" and tag == f"{_PREFIX}merge":
+        if node.value == "<<" and tag in {"!", f"{_PREFIX}merge"}:
             return _MERGE
         return _key(*_read(node, text))
     except _Unfit as error:
@@ -783,7 +871,6 @@ class Scalar:
 
 
 _STYLES = {"'": "single", '"': "double", "|": "literal", ">": "folded"}
-_PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+(?:#[^\n]*\n\s*)*|\Z))+")
 
 
 class Positions:
