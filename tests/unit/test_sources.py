@@ -139,28 +139,30 @@ def test_a_value_written_in_the_template_is_found_there(root: Path, locate: Loca
 def test_a_value_that_stands_twice_in_the_template_names_the_template_only(root: Path, locate: Locate) -> None:
     literal = POD.replace('"{{ .Values.image.repository }}:{{ .Values.image.tag }}"', "busybox:1.36")
     write(root, "app/templates/pod.yaml", literal + "    - {name: other, image: busybox:1.36}\n")
-    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml")
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=8)
 
 
-def test_where_marking_changes_what_is_rendered_no_line_is_claimed(root: Path, locate: Locate) -> None:
-    """The mark makes `eq` false, so the object of the marked render is not there to read."""
+def test_where_a_mark_changes_what_is_rendered_the_line_of_the_template_is_found(root: Path, locate: Locate) -> None:
+    """The mark makes `eq` false, so the object of the marked render is not there to read; a comment changes nothing."""
     guarded = '{{- if eq .Values.image.tag "latest" }}\n' + POD + "{{- end }}\n"
     write(root, "app/templates/pod.yaml", guarded)
-    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml")
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=9)
 
 
-def test_a_value_computed_from_another_is_not_claimed(root: Path, locate: Locate) -> None:
-    write(
-        root,
-        "app/templates/pod.yaml",
-        POD.replace(".Values.image.tag }}", '.Values.image.tag | replace "latest" "v1" }}'),
-    )
-    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml")
+@pytest.mark.parametrize("tag", ['{{ .Values.image.tag | replace "latest" "v1" }}', "latest"])
+def test_an_end_that_the_template_writes_is_the_templates_line(root: Path, locate: Locate, tag: str) -> None:
+    write(root, "app/templates/pod.yaml", POD.replace("{{ .Values.image.tag }}", tag))
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=8)
 
 
-def test_a_tag_written_behind_the_values_is_not_the_repositorys_line(root: Path, locate: Locate) -> None:
-    write(root, "app/templates/pod.yaml", POD.replace("{{ .Values.image.tag }}", "latest"))
-    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml")
+def test_a_key_that_the_values_hand_on_wholesale_is_not_a_line_of_the_template(root: Path, locate: Locate) -> None:
+    """The template holds the same key at the same depth, in a branch that is not rendered."""
+    block = "    {{- if .Values.never }}\n    - name: other\n      level: 7\n    {{- end }}\n"
+    whole = POD.replace("    - name: app\n", block + "    {{- toYaml .Values.extra | nindent 4 }}\n    - name: app\n")
+    write(root, "app/templates/pod.yaml", whole)
+    write(root, "app/values.yaml", VALUES + "never: false\nextra:\n- name: extra\n  level: 7\n")
+    found = locate(HelmSource(chart="app"), pointer="/spec/containers/0/level")
+    assert found == Place(path="app/templates/pod.yaml")
 
 
 def test_an_object_of_a_plain_file_is_found_in_it(root: Path, locate: Locate) -> None:
@@ -169,6 +171,13 @@ def test_an_object_of_a_plain_file_is_found_in_it(root: Path, locate: Locate) ->
     found = locate(DirectorySource(path="plain", files=("plain/pod.yaml",)))
     assert (found or Place(path="")).path == "plain/pod.yaml"
     assert (found or Place(path="")).line == 9
+
+
+def test_equal_keys_of_the_template_are_told_apart(root: Path, locate: Locate) -> None:
+    two = POD.replace("  name: {{ .Release.Name }}", "  name: {{ .Release.Name }}\n  labels:\n    size: 7")
+    write(root, "app/templates/pod.yaml", two.replace("      image:", "      size: 7\n      image:"))
+    for pointer, line in (("/metadata/labels/size", 6), ("/spec/containers/0/size", 10)):
+        assert locate(HelmSource(chart="app"), pointer=pointer) == Place(path="app/templates/pod.yaml", line=line)
 
 
 def test_a_finding_about_the_whole_object_names_its_template(locate: Locate) -> None:

@@ -377,7 +377,8 @@ class Finding:
     `value` the value there. `place` is where a person would edit, when the rule already knows (a values file, a
     file of the tree); otherwise sources.py looks for it. `change` names what has to change, equal for findings that
     one edit mends; with rule and place it is the cause. `manifest` is the object it is about. `advice`: listed, never
-    red. `status` is set by evaluate, never by a rule.
+    red. `status` is set by evaluate, never by a rule. `text_line` is the line inside `manifest.text` where no pointer
+    can say it (the second of two equal keys).
     """
 
     message: str
@@ -388,6 +389,7 @@ class Finding:
     value: Any = None
     place: Place | None = None
     advice: bool = False
+    text_line: int | None = None
     status: Status = Status.NEW
 
 

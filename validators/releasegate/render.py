@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -197,6 +198,7 @@ class Renderer:
         self._answers: dict[str, _Answer] = {}
         self._lock = threading.RLock()
         self._values = chartvalues.Checker(Path(self._folder.name) / "probes")
+        self._variants = 0
         self.cache_hits = 0
         self.renders = 0
 
@@ -241,9 +243,10 @@ class Renderer:
     def substituted(
         self, release: Release, environment: Environment, texts: Mapping[str, str]
     ) -> Rendered | Unrendered:
-        """Render with other texts for some values files (path -> text) or inline values (key "inline").
+        """Render with other texts for some files (path -> text) or for the inline values (key "inline").
 
         A text for the chart's own values.yaml is passed as the first values file: chart defaults lose to all others.
+        A text for another file of a chart is rendered from a copy of the chart.
         """
         return _collect(release, self._parts(release, environment, fresh=True, texts=texts))
 
@@ -314,6 +317,9 @@ class Renderer:
         if isinstance(self.tool, store.ToolMissing):
             return _Broken(reason=self.tool.reason, remedy=self.tool.remedy, broken=False)
         job = self._job(release, environment, source, sandbox, texts)
+        inside = {path: text for path, text in texts.items() if path.startswith(f"{source.chart}/templates/")}
+        if inside:
+            job = self._variant(job, sandbox, inside)
         with self._lock:
             if not fresh and job.key in self._answers:
                 return self._answers[job.key]
@@ -321,6 +327,16 @@ class Renderer:
             if not fresh:
                 self._answers[job.key] = answer
             return answer
+
+    def _variant(self, job: _Job, sandbox: Sandbox, texts: Mapping[str, str]) -> _Job:
+        """The job on a copy of its chart with other texts for some files."""
+        sandbox.copy(job.chart)
+        self._variants += 1
+        chart = Path(self._folder.name) / "variants" / str(self._variants) / Path(job.chart).name
+        shutil.copytree(job.request.chart, chart)
+        for path, text in texts.items():
+            (chart / path.removeprefix(f"{job.chart}/")).write_text(text)
+        return replace(job, request=replace(job.request, chart=str(chart)))
 
     def _answer(self, job: _Job, sandbox: Sandbox, *, fresh: bool) -> _Answer:
         if not fresh:

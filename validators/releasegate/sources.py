@@ -1,7 +1,8 @@
 """A rendered value -> the line a person would edit, or the template when that is not certain.
 
 How: every scalar of the release's values that occurs in the rendered text is marked with a suffix of its own, the
-release is rendered once more, and the marks that turn up at the finding's pointer name the scalars that feed it.
+release is rendered once more, and the marks that turn up at the finding's pointer name the scalars that feed it. What
+no value feeds is looked for in the template the same way: each line that may write it gets a comment of its own.
 A wrong line is worse than none: where marking changes what is rendered, or nothing turns up, the template is named.
 """
 
@@ -29,6 +30,7 @@ from releasegate.model import (
 
 INLINE = "inline"
 MIN_LENGTH = 2  # a one-letter value turns up everywhere
+_KEY = re.compile(r"\s*(?:- +)*[^\s:#'\"{}\[\]]+:(?=\s|$)")
 _MARK = re.compile(r"zq(\d+)qz")
 
 Substitute = Callable[[Release, Mapping[str, str]], Rendered | Unrendered]
@@ -55,23 +57,25 @@ class Locator:
         self._scalars: dict[str, list[yamlio.Scalar]] = {}
 
     def locate(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Finding]:
-        """Return the findings of one release, each with the best place that is certain. One extra render at most."""
+        """Return the findings of one release, each with the best place that is certain. Two extra renders at most."""
         placed = [_in_file(finding) for finding in findings]
         open_ = [
             index
             for index, finding in enumerate(placed)
             if finding.place is None and finding.manifest is not None and finding.manifest.template is not None
         ]
-        marked = self._marked_places(rendered, [placed[index] for index in open_])
-        for index, place in zip(open_, marked, strict=True):
-            finding = placed[index]
-            found = place or self._literal_place(rendered.release, finding) or _template(finding)
-            placed[index] = replace(finding, place=found)
+        for look in (self._in_values, self._in_templates):
+            places = look(rendered, [placed[index] for index in open_])
+            for index, place in zip(open_, places, strict=True):
+                placed[index] = replace(placed[index], place=place)
+            open_ = [index for index in open_ if placed[index].place is None]
+        for index in open_:
+            placed[index] = replace(placed[index], place=_template(placed[index]))
         return placed
 
-    # --- by marking -------------------------------------------------------------------------------------------------
+    # --- values: a mark on each scalar ------------------------------------------------------------------------------
 
-    def _marked_places(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Place | None]:
+    def _in_values(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Place | None]:
         wanted = {_text_of(finding.value) for finding in findings if finding.pointer is not None}
         wanted = {text for text in wanted if len(text) >= MIN_LENGTH}
         leaves = self._leaves(rendered.release, wanted) if wanted else []
@@ -181,28 +185,80 @@ class Locator:
         first = _first_line_of(text, inline.place.line, leaf.pointer) if text is not None else None
         return Place(path=inline.place.path, line=first or inline.place.line)
 
-    # --- by reading -------------------------------------------------------------------------------------------------
+    # --- templates: a comment on each line ----------------------------------------------------------------------------
 
-    def _literal_place(self, release: Release, finding: Finding) -> Place | None:
-        """A value or a key that stands exactly once in the template and in no values: certainly that line."""
-        manifest = finding.manifest
-        if manifest is None or manifest.template is None or finding.pointer is None:
-            return None
-        text = self._read(manifest.template)
-        if text is None:
-            return None
-        candidates = [_text_of(finding.value)] if isinstance(finding.value, (str, int, float)) else []
-        key = finding.pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
-        if key and not key.isdigit():
-            candidates.append(f"{key}:")
-        for candidate in candidates:
-            if len(candidate) < 4:  # noqa: PLR2004 - shorter words stand in too many places
-                continue
-            lines = _lines_with(text, candidate)
-            elsewhere = any(_lines_with(other, candidate) for _, other in self._values_texts(release))
-            if len(lines) == 1 and not elsewhere:
-                return Place(path=manifest.template, line=lines[0])
+    def _in_templates(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Place | None]:
+        """The template line that writes the key: literal text keeps its key and its indentation in the render."""
+        wanted = [_rendered_key(finding) for finding in findings]
+        lines: list[tuple[str, int]] = []
+        for template, key in {
+            (one.template, key)
+            for finding, key in zip(findings, wanted, strict=True)
+            if key is not None and (one := finding.manifest) is not None
+        }:
+            text = self._read(template) if template is not None else None
+            if template is not None and text is not None:
+                lines += [
+                    (template, number)
+                    for number, line in enumerate(text.splitlines(), 1)
+                    if line.startswith(key.text) and (template, number) not in lines
+                ]
+        if not lines:
+            return [None] * len(findings)
+        again = self._substitute(rendered.release, self._commented(lines))
+        if isinstance(again, Unrendered):
+            return [None] * len(findings)
+        twins = _twins(rendered.manifests, again.manifests)
+        return [
+            _read_comment(twins.get(id(finding.manifest)), key, lines)
+            for finding, key in zip(findings, wanted, strict=True)
+        ]
+
+    def _commented(self, lines: Sequence[tuple[str, int]]) -> dict[str, str]:
+        texts: dict[str, list[str]] = {}
+        for mark, (template, number) in enumerate(lines):
+            text = texts.setdefault(template, (self._read(template) or "").splitlines())
+            text[number - 1] += f" # zq{mark}qz"
+        return {template: "\n".join(text) + "\n" for template, text in texts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A line of a rendered manifest and its beginning: indentation, key, colon."""
+
+    line: int
+    text: str
+
+
+def _rendered_key(finding: Finding) -> _Key | None:
+    manifest = finding.manifest
+    if manifest is None:
         return None
+    number = finding.text_line
+    if number is None and finding.pointer:
+        try:
+            mark = yamlio.positions(manifest.text).key(finding.pointer)
+        except yamlio.YamlError:
+            return None
+        number = None if mark is None else mark.line
+    lines = manifest.text.splitlines()
+    if number is None or not 1 <= number <= len(lines):
+        return None
+    key = _KEY.match(lines[number - 1])
+    return _Key(number, key[0]) if key is not None else None
+
+
+def _read_comment(twin: Manifest | None, key: _Key | None, lines: Sequence[tuple[str, int]]) -> Place | None:
+    if twin is None or key is None:
+        return None
+    text = twin.text.splitlines()
+    if key.line > len(text) or not text[key.line - 1].startswith(key.text):
+        return None
+    marks = _MARK.findall(text[key.line - 1])
+    if len(marks) != 1:
+        return None
+    template, number = lines[int(marks[0])]
+    return Place(path=template, line=number)
 
 
 def _first_line_of(text: str, start: int, pointer: str) -> int | None:
@@ -255,10 +311,6 @@ def _twins(before: Sequence[Manifest], after: Sequence[Manifest]) -> dict[int, M
             twins[id(manifest)] = queues[key][seen[key]]
         seen[key] += 1
     return twins
-
-
-def _lines_with(text: str, needle: str) -> list[int]:
-    return [number for number, line in enumerate(text.splitlines(), 1) if needle in line]
 
 
 def _in_file(finding: Finding) -> Finding:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from releasegate.model import Finding, Kind, Manifest, Place, Scope, Unjudged
 from releasegate.rules import Evidence, manifests, rule
 from releasegate.schemas import MissingSchema
+
+_LINES = re.compile(r" \(first on line \d+\)")
 
 
 @rule(scope=Scope.RELEASE, kind=Kind.FACT, subjects=manifests)
@@ -47,12 +50,15 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     manifest: Manifest = subject
     for line, message in manifest.problems:
         place = None if manifest.path is None else Place(path=manifest.path, line=manifest.line + line - 1)
+        # A line of the render is no line of the repo: there it would only mislead, and differ from release to release.
+        said = message if place is not None else _LINES.sub("", message)
         yield Finding(
-            message=message,
+            message=said,
             help="keep one of the two and remove the other",
-            change=f"mend the YAML: {message}",
+            change=f"mend the YAML: {said}",
             manifest=manifest,
             place=place,
+            text_line=line,
         )
     found = evidence.schemas.problems(manifest)
     if isinstance(found, MissingSchema):
