@@ -96,6 +96,8 @@ class _Discovery:
         self.charts = layout.charts(self.files)
         self.values = layout.ValuesLayout(self.files, self.charts, self.config)
         self.known = frozenset(self.config.environments) | frozenset(self.values.environments())
+        names = Counter(chart.name for chart in self.charts.values())
+        self._shared_names = {name for name, count in names.items() if count > 1}
         self._makes: dict[str, bool] = {}
         self._told: dict[tuple[str, str | None, str], list[tuple[Place | None, list[Any]]]] = {}
 
@@ -520,7 +522,7 @@ class _Discovery:
         self._environment(environment, why)
         return _Draft(
             release=Release(
-                name=chart.name,
+                name=chart.path.replace("/", "-") if chart.name in self._shared_names else chart.name,
                 environment=environment,
                 helm_release=chart.name,
                 namespace="default",

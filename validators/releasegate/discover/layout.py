@@ -122,9 +122,10 @@ def of_values_file(path: str, known: Collection[str]) -> set[str]:
     """Return the environments a values file's path names: its stem first, then its folders."""
     folders, _, file = path.rpartition("/")
     token = _values_token(_stem(file))
-    if token and is_environment(token, known):
-        return {token.lower()}
     stem = _stem(file)
+    for name in (token, stem):
+        if name and is_environment(name, known):
+            return {name.lower()}
     for candidate in (token, stem):
         found = affix(candidate, known) if candidate else None
         if found is not None:
