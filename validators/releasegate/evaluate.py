@@ -97,7 +97,9 @@ def _gap(unrendered: Unrendered) -> Unjudged:
     return Unjudged(
         reason=unrendered.reason,
         remedy=unrendered.remedy,
-        group=unrendered.reason if not unrendered.broken else f"{unrendered.release.id} does not render",
+        group=f"{unrendered.release.id} does not render"
+        if unrendered.broken
+        else unrendered.group or unrendered.reason,
         place=unrendered.place,
     )
 
@@ -341,10 +343,11 @@ def _of_systemic(rule: Rule, where: str | None, share: tuple[int, int], members:
 
 def _of_gaps(group: str, members: list[tuple[CaseId, Unjudged]], *, advised: bool) -> Cause:
     case, first = members[0]
+    others = len({gap.reason for _, gap in members}) - 1
     return Cause(
         id=cause_id("not-evaluated", None, group),
         rule=case.rule,
-        message=first.reason,
+        message=f"{first.reason} (and {others} more of the kind)" if others else first.reason,
         help=first.remedy,
         place=first.place,
         status=Status.ADVISED if advised else Status.NEW,

@@ -323,6 +323,7 @@ class Unrendered:
 
     `broken`: the repo is at fault (a template error, an empty render), so `render/succeeds` fails on it.
     Otherwise it could not be tried (a remote chart, a missing tool, a deadline) and is not-evaluated.
+    `group` is equal for those that are mended the same way (all remote charts); None: `reason` is the group.
     """
 
     release: Release
@@ -330,6 +331,7 @@ class Unrendered:
     remedy: str
     broken: bool
     place: Place | None = None
+    group: str | None = None
 
 
 # --- what is judged -----------------------------------------------------------------------------------------------

@@ -165,6 +165,7 @@ class _Broken:
     remedy: str
     broken: bool = True
     place: Place | None = None
+    group: str | None = None
 
 
 class Renderer:
@@ -304,7 +305,9 @@ class Renderer:
         self, release: Release, environment: Environment, source: Source, *, fresh: bool, texts: Mapping[str, str]
     ) -> _Part:
         if isinstance(source, UnsupportedSource):
-            return _Broken(reason=source.reason, remedy=source.remedy, broken=False)
+            # "chart redis 18 of https://… is a remote chart": all that end alike are mended alike.
+            group = source.reason.removeprefix(source.description).strip()
+            return _Broken(reason=source.reason, remedy=source.remedy, broken=False, group=group)
         sandbox = self._sandbox(source.revision)
         if sandbox is None:
             return _Broken(
@@ -503,6 +506,7 @@ def _collect(release: Release, parts: Sequence[_Part]) -> Rendered | Unrendered:
                 remedy=made.remedy.replace("{release}", release.id),
                 broken=made.broken,
                 place=made.place,
+                group=made.group,
             )
         manifests += made
     answers = [part for part in parts if isinstance(part, _Answer)]

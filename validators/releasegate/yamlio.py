@@ -241,10 +241,10 @@ def _compose(text: str, budget: Budget) -> Node | None:
             _restore_bare_tags(root, text, set())
     except ComposerError as error:
         if "duplicate anchor" not in (error.context or ""):
-            _refuse(_sentence(error), error.problem_mark or error.context_mark, text)
+            _refuse(_sentence(error), _mark_of(error, text), text)
         return _compose_by_events(text, budget)
     except yaml.MarkedYAMLError as error:
-        _refuse(_sentence(error), error.problem_mark or error.context_mark, text)
+        _refuse(_sentence(error), _mark_of(error, text), text)
     except (ReaderError, UnicodeEncodeError):
         _refuse_character(text)
     return root
@@ -260,11 +260,20 @@ def _restore_bare_tags(node: Node, text: str, seen: set[int]) -> None:
         return
     seen.add(id(node))
     if isinstance(node, ScalarNode):
-        properties = _PROPERTIES.match(text, node.start_mark.index)
+        properties = _PROPERTIES.match(text, node.start_mark.index, node.end_mark.index)
         if node.tag in {None, _STR} and properties is not None and _BARE_TAG.search(properties.group()):
             node.tag = "!"
     for child in _children(node):
         _restore_bare_tags(child, text, seen)
+
+
+def _mark_of(error: yaml.MarkedYAMLError, text: str) -> Any:
+    """Where to look: what was opened, when the end of the text is where it was missed; else what did not fit."""
+    problem, context = error.problem_mark, error.context_mark
+    at_end = problem is not None and problem.index >= len(text.rstrip())
+    if context is not None and (problem is None or at_end or "simple key" in (error.context or "")):
+        return context
+    return problem
 
 
 def _compose_by_events(text: str, budget: Budget) -> Node:
@@ -371,9 +380,10 @@ def _has_odd_breaks(text: str) -> bool:
 
 
 def _place(mark: Any, text: str) -> tuple[int, int]:
-    """Return (line, column) from 1 as editors count them: libyaml also breaks lines at NEL, LS and PS."""
-    if _has_odd_breaks(text):
-        return text.count("\n", 0, mark.index) + 1, mark.index - text.rfind("\n", 0, mark.index)
+    """Return (line, column) from 1 as editors count them: libyaml also breaks lines at NEL, LS and PS, and at the end."""
+    if mark.index >= len(text) or _has_odd_breaks(text):
+        index = min(mark.index, max(len(text.rstrip()) - 1, 0))
+        return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
     return mark.line + 1, mark.column + 1
 
 
@@ -451,7 +461,7 @@ def _integer(digits: str) -> int | None:
 def _through_json(number: float) -> int | float:
     """sigs.k8s.io/yaml goes through JSON, where `3.0` and `1e3` are the digits 3 and 1000: integers again."""
     if number.is_integer() and abs(number) < _PLAIN_DIGITS_END and (whole := int(number)) in _INT64:
-        return whole
+        return whole or number  # -0.0 keeps its sign: as a key it is "-0"
     return number
 
 

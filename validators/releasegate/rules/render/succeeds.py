@@ -32,7 +32,8 @@ def succeeds(render: Rendered | Unrendered, _evidence: Evidence) -> Iterator[Fin
     """
     if isinstance(render, Unrendered):
         if not render.broken:
-            yield Unjudged(reason=render.reason, remedy=render.remedy, group=render.reason, place=render.place)
+            group = render.group or render.reason
+            yield Unjudged(reason=render.reason, remedy=render.remedy, group=group, place=render.place)
         else:
             yield Finding(message=render.reason, help=render.remedy, change=render.reason, place=render.place)
     elif not render.manifests:
