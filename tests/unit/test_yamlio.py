@@ -143,7 +143,7 @@ def test_aliased_values_are_no_shared_objects() -> None:
 # --- refusals -----------------------------------------------------------------------------------------------------
 
 REFUSED = {
-    "an unclosed bracket": ("a: 1\nb: [1,\n", 3, "expected"),
+    "an unclosed bracket": ("a: 1\nb: [1,\n", 2, "expected"),
     "a tab as indentation": ("a:\n\tb: 1\n", 2, "spaces"),
     "a NUL": ("a: 1\nb: x\x00y\n", 2, "U+0000"),
     "a lone surrogate": ("a: 1\nb: \ud800\n", 2, "U+D800"),
@@ -164,9 +164,9 @@ REFUSED = {
     "bad base64": ("a: 1\nb: !!binary x\n", 2, "base64"),
     "a second root": ("{a: 1}\nb: 2\n", 2, "ignore"),
     "a dedent below the first key": ("  a: 1\nb: 2\n", 2, "ignore"),
-    "a broken later document": ("a: 1\n---\nb: 2\n---\nc: [\n", 6, "expected"),
+    "a broken later document": ("a: 1\n---\nb: 2\n---\nc: [\n", 5, "expected"),
     "a template that was not rendered": ("a: {{ .Values.x }}\n", 1, "key"),
-    "an open quote at a document marker": ("a: 'x\n---\nb: 1\n", 2, "quoted"),
+    "an open quote at a document marker": ("a: 'x\n---\nb: 1\n", 1, "quoted"),
     "an unfinished directive": ("%YAML\n---\na: 1\n", 1, "directive"),
 }
 

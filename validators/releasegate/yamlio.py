@@ -327,13 +327,18 @@ def _sentence(error: yaml.MarkedYAMLError) -> str:
 _PLAINER = {
     re.compile("expected '?<document start>"): "the document ends above, by its indentation or its closing bracket; "
     "helm and kubectl silently ignore everything from here on",
-    re.compile("found character .*cannot start any token"): "a character that cannot start a value (a tab, `@`, `` ` ``, `%`): "
-    "indent with spaces, or quote the value",
+    re.compile(
+        "found character .*cannot start any token"
+    ): "a character that cannot start a value (a tab, `@`, `` ` ``, `%`): indent with spaces, or quote the value",
     re.compile("mapping values are not allowed"): "a `: ` where no key can stand: quote the value, or mend the "
     "indentation",
     re.compile("could not find expected ':'"): "a line that is neither `key: value` nor part of the value above",
-    re.compile("did not find expected key|expected <block end>, but found '<(?:scalar|block mapping)"): "the indentation fits no key above, or a value goes on behind its closing quote",
-    re.compile("did not find expected '-' indicator|expected <block end>, but found"): "the indentation fits no list above",
+    re.compile(
+        "did not find expected key|expected <block end>, but found '<(?:scalar|block mapping)"
+    ): "the indentation fits no key above, or a value goes on behind its closing quote",
+    re.compile(
+        "did not find expected '-' indicator|expected <block end>, but found"
+    ): "the indentation fits no list above",
 }
 
 
