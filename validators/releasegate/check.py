@@ -20,6 +20,21 @@ from releasegate.run import Run
 
 INI = Path(__file__).parent / "data" / "check.ini"
 INTERRUPTED = 130
+# Plugins of pytest that a run of cases has no use for; some cost time per item, some write into the repo.
+NEEDLESS = (
+    "cacheprovider",
+    "debugging",
+    "doctest",
+    "faulthandler",
+    "logging",
+    "pastebin",
+    "stepwise",
+    "threadexception",
+    "tmpdir",
+    "unittest",
+    "unraisableexception",
+    "warnings",
+)
 
 
 class Interrupted(Exception):
@@ -64,10 +79,7 @@ def check(run: Run, *, junit: str | None = None) -> Report:
         "--noconftest",
         f"--releasegate={root}",
         *("-p", "releasegate.plugin"),
-        *("-p", "no:cacheprovider"),
-        *("-p", "no:doctest"),
-        *("-p", "no:unittest"),
-        *("-p", "no:faulthandler"),
+        *(option for name in NEEDLESS for option in ("-p", f"no:{name}")),
         "--capture=no",
         *([f"--junitxml={Path(junit).absolute()}"] if junit else []),
     ]

@@ -5,6 +5,8 @@ Files, folders and stdin become Directory releases of one environment, so that n
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from releasegate import config as configuration
-from releasegate import evaluate, schemas, sources, yamlio
+from releasegate import evaluate, process, schemas, sources, yamlio
 from releasegate.model import (
     CaseId,
     DirectorySource,
@@ -36,48 +38,47 @@ ENVIRONMENT = "lint"
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 FAMILIES = ("schema", "images")
+MIN_FILES_PER_PROCESS = 200  # below that, starting a process costs more than it saves
 
 
 def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[str]) -> evaluate.Report:
     """Judge plain manifests. A folder stands for the .yaml, .yml and .json files below it; `-` is stdin.
 
+    Many files are read and judged by as many processes as the machine has cores.
     Raises UsageError for a path that does not exist or a Kubernetes version without bundle.
     """
     began = time.perf_counter()
+    root = Path.cwd()
+    version = bundle_version(kubernetes)
+    environment = Environment(name=ENVIRONMENT, protected=False, kubernetes=version, why="releasegate lint")
     with _stdin_as_file(paths) as given:
-        files = [file for path in given for file in _files(path)]
-        root = Path.cwd()
-        names = [_relative(file, root) for file in files]
-        version = bundle_version(kubernetes)
-        environment = Environment(name=ENVIRONMENT, protected=False, kubernetes=version, why="releasegate lint")
-        releases = []
-        renders: dict[str, Rendered | Unrendered] = {}
-        for name, file in zip(names, files, strict=True):
-            release = Release(
-                name=name,
-                environment=ENVIRONMENT,
-                helm_release=name,
-                namespace="default",
-                sources=(DirectorySource(path=name, files=(name,)),),
-                why="given",
-            )
-            releases.append(release)
-            renders[release.id] = _read(release, file, name)
+        files = list(dict.fromkeys((_relative(file, root), file) for path in given for file in _files(path)))
+        releases = tuple(_release(name) for name, _ in files)
         repo = Repo(
-            tree=Tree(root=str(root), files=tuple(names)), environments=(environment,), releases=tuple(releases)
+            tree=Tree(root=str(root), files=tuple(name for name, _ in files)),
+            environments=(environment,),
+            releases=releases,
         )
-        verdicts, rules = _judge(repo, environment, renders, locations)
+        judge = _Judge(repo, environment, locations)
+        work = list(zip(releases, (file for _, file in files), strict=True))
+        jobs = min(os.cpu_count() or 1, len(work) // MIN_FILES_PER_PROCESS) or 1
+        crds = [crd for part in process.spread(_crds_of, _parts(work, jobs)) for crd in part]
+        judge.load(crds)
+        judged = process.spread(judge.releases, _parts(work, jobs))
+    renders = {one.release.id: one for part, _ in judged for one in part}
+    verdicts = [verdict for _, part in judged for verdict in part]
+    verdicts += judge.environment(tuple(renders.values()))
     locator = sources.Locator(root, lambda release, _texts: renders[release.id])
-    verdicts = sources.resolve(verdicts, evaluate.systemic(verdicts, rules), renders, locator)
+    verdicts = sources.resolve(verdicts, evaluate.systemic(verdicts, judge.rules), renders, locator)
     return evaluate.Report(
         repo=repo,
         verdicts=tuple(verdicts),
-        causes=evaluate.causes(verdicts, rules),
+        causes=evaluate.causes(verdicts, judge.rules),
         exit_code=evaluate.exit_code(verdicts),
         complete=True,
         head=None,
         base=None,
-        config_sha256=configuration.parse("").sha256,
+        config_sha256=judge.config.sha256,
         tools=(),
         objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in renders.items()},
         seconds=time.perf_counter() - began,
@@ -85,46 +86,84 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
     )
 
 
-def _judge(
-    repo: Repo, environment: Environment, renders: dict[str, Rendered | Unrendered], locations: Sequence[str]
-) -> tuple[list[Verdict], dict[str, Rule]]:
-    config = configuration.parse("")
-    crds = [
-        manifest
-        for one in renders.values()
-        if isinstance(one, Rendered)
-        for manifest in one.manifests
-        if manifest.kind == CRD_KIND
-    ]
-    known = schemas.Schemas.load(environment.kubernetes, crds=crds, locations=locations, root=Path(repo.tree.root))
-    rules = {one.id: one for one in catalogue() if one.id == "render/succeeds" or one.family in FAMILIES}
-    verdicts: list[Verdict] = []
-    for rule in rules.values():
-        level = config.level(rule.id, rule.kind, environment)
-        if rule.scope is Scope.RELEASE:
-            for release in repo.releases:
-                case = CaseId(rule=rule.id, environment=ENVIRONMENT, release=release.name)
-                evidence = Evidence(
-                    repo=repo,
-                    config=config,
-                    environment=environment,
-                    release=release,
-                    renders=(renders[release.id],),
-                    schemas=known,
-                )
-                verdicts.append(evaluate.judge(rule, case, evidence, level))
-        elif rule.scope is Scope.ENVIRONMENT:
-            case = CaseId(rule=rule.id, environment=ENVIRONMENT)
-            evidence = Evidence(
-                repo=repo,
-                config=config,
-                environment=environment,
-                release=None,
-                renders=tuple(renders.values()),
-                schemas=known,
-            )
-            verdicts.append(evaluate.judge(rule, case, evidence, level))
-    return verdicts, rules
+Work = list[tuple[Release, Path]]
+
+
+def _parts(work: Work, jobs: int) -> list[Work]:
+    size = -(-len(work) // jobs) if work else 1
+    return [work[start : start + size] for start in range(0, len(work), size)]
+
+
+def _release(name: str) -> Release:
+    source = DirectorySource(path=name, files=(name,))
+    return Release(
+        name=name, environment=ENVIRONMENT, helm_release=name, namespace="default", sources=(source,), why="given"
+    )
+
+
+def _crds_of(work: Work) -> list[Manifest]:
+    """CRDs among the given files are known to all of them; a file without the word has none."""
+    found: list[Manifest] = []
+    for release, file in work:
+        with contextlib.suppress(OSError):
+            if CRD_KIND.encode() not in file.read_bytes():
+                continue
+        rendered = _read(release, file, release.name)
+        if isinstance(rendered, Rendered):
+            found += [manifest for manifest in rendered.manifests if manifest.kind == CRD_KIND]
+    return found
+
+
+class _Judge:
+    """Judges given files with the rules that need no repo around them."""
+
+    def __init__(self, repo: Repo, environment: Environment, locations: Sequence[str]) -> None:
+        self.repo = repo
+        self.config = configuration.parse("")
+        self.rules = {one.id: one for one in catalogue() if one.id == "render/succeeds" or one.family in FAMILIES}
+        self._environment = environment
+        self._locations = locations
+        self._schemas: schemas.Schemas | None = None
+
+    def load(self, crds: Sequence[Manifest]) -> None:
+        """Load the schemas, once the CRDs among the files are known."""
+        self._schemas = schemas.Schemas.load(
+            self._environment.kubernetes, crds=crds, locations=self._locations, root=Path(self.repo.tree.root)
+        )
+
+    def releases(self, work: Work) -> tuple[list[Rendered | Unrendered], list[Verdict]]:
+        """Read and judge one part of the files."""
+        renders: list[Rendered | Unrendered] = []
+        verdicts: list[Verdict] = []
+        for release, file in work:
+            rendered = _read(release, file, release.name)
+            renders.append(rendered)
+            verdicts += [
+                self._judge(rule, release.name, (rendered,), release)
+                for rule in self.rules.values()
+                if rule.scope is Scope.RELEASE
+            ]
+        return renders, verdicts
+
+    def environment(self, renders: tuple[Rendered | Unrendered, ...]) -> list[Verdict]:
+        """Judge what is about all files together."""
+        return [
+            self._judge(rule, None, renders, None) for rule in self.rules.values() if rule.scope is Scope.ENVIRONMENT
+        ]
+
+    def _judge(
+        self, rule: Rule, name: str | None, renders: tuple[Rendered | Unrendered, ...], release: Release | None
+    ) -> Verdict:
+        case = CaseId(rule=rule.id, environment=ENVIRONMENT, release=name)
+        evidence = Evidence(
+            repo=self.repo,
+            config=self.config,
+            environment=self._environment,
+            release=release,
+            renders=renders,
+            schemas=self._schemas,
+        )
+        return evaluate.judge(rule, case, evidence, self.config.level(rule.id, rule.kind, self._environment))
 
 
 def _read(release: Release, file: Path, name: str) -> Rendered | Unrendered:

@@ -15,6 +15,7 @@ import atexit
 import contextlib
 import math
 import os
+import pickle
 import resource
 import secrets
 import selectors
@@ -24,11 +25,12 @@ import subprocess
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self, TypeVar
 
 _CHUNK = 1 << 16
 _STDERR_KEPT = 1 << 16  # of a long-lived worker: the end of what it complained about
@@ -519,3 +521,52 @@ def serve(
         return
     with Channel(argv, child, "", lasting) as channel:
         yield channel
+
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+
+
+def spread(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Return `[function(part) for part in parts]`, each part but the first in a forked copy of this process.
+
+    For reading and judging many files on several cores: the copies inherit what is loaded (compiled schemas cannot be
+    sent), and only results come back, pickled by ourselves. Call it before any thread is started.
+    Raises RuntimeError when a copy died or its function raised.
+    """
+    copies = [_fork(function, part) for part in parts[1:]]
+    try:
+        results = [function(part) for part in parts[:1]]
+        return results + [_answer_of(pipe) for _, pipe in copies]
+    finally:
+        for pid, pipe in copies:
+            pipe.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _fork(function: Callable[[Part], Result], part: Part) -> tuple[int, IO[bytes]]:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, os.fdopen(reading, "rb")
+    code = 1
+    try:
+        os.close(reading)
+        answer = pickle.dumps(function(part), pickle.HIGHEST_PROTOCOL)
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(answer)
+        code = 0
+    except Exception:  # noqa: BLE001 - told to the parent by the empty pipe; its own traceback goes to stderr
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _answer_of(pipe: IO[bytes]) -> Any:
+    answer = pipe.read()
+    if not answer:
+        raise RuntimeError("a copy of this process ended without an answer")
+    return pickle.loads(answer)  # noqa: S301 - written by our own copy through a pipe nobody else has

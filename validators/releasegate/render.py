@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -73,8 +74,13 @@ class Sandbox:
         """Return the files of the tree below the folder `path` ("." is the whole tree), sorted."""
         with self._lock:
             if path not in self._below:
-                prefix = "" if path in (".", "") else path.rstrip("/") + "/"
-                self._below[path] = tuple(name for name in self.tree.files if name.startswith(prefix))
+                files = self.tree.files
+                if path in (".", ""):
+                    self._below[path] = files
+                else:
+                    prefix = path.rstrip("/")  # the files are sorted, and "0" follows "/"
+                    first, last = bisect_left(files, f"{prefix}/"), bisect_left(files, f"{prefix}0")
+                    self._below[path] = files[first:last]
             return self._below[path]
 
     def read(self, path: str) -> bytes:
