@@ -245,7 +245,7 @@ def _explain(found: _Compiled, body: Any) -> tuple[Problem, ...]:
 def _builtin(version: str, api_version: str, kind: str) -> _Compiled:
     bundle = kubernetes.load(version)
     schema = bundle.json_schema(api_version, kind)
-    plan = duplicates.of_builtin(bundle.kinds[api_version, kind][0], bundle.definitions)
+    plan = bundle.plan(api_version, kind)
     return _Compiled(compile_schema(schema), schema, plan, secret=(api_version, kind) == ("v1", "Secret"))
 
 
@@ -274,8 +274,7 @@ def _of_crd(version: str, entry: crd.CustomKind, add: str) -> _Compiled | Missin
     source = entry.schema
 
     def build() -> _Compiled:
-        definitions = kubernetes.load(version).definitions
-        schema = convert.custom(source, definitions, status_subresource=entry.status_subresource)
+        schema = kubernetes.load(version).custom_schema(source, status_subresource=entry.status_subresource)
         return _Compiled(compile_schema(schema), schema, duplicates.of_custom(source))
 
     found = _shared(version, [source, entry.status_subresource], build)

@@ -106,7 +106,7 @@ def show(name: str, version: str | None = None) -> str:
             return json.dumps(bundle.json_schema(api_version, kind), indent=2, sort_keys=True) + "\n"
     for (api_version, kind), entry in sorted(own.kinds().items()):
         if name in {kind, f"{api_version}/{kind}"} and entry.schema is not None:
-            schema = convert.custom(entry.schema, bundle.definitions, status_subresource=entry.status_subresource)
+            schema = bundle.custom_schema(entry.schema, status_subresource=entry.status_subresource)
             return json.dumps(schema, indent=2, sort_keys=True) + "\n"
     raise LookupError(f"no schema {name!r}: write config, or a kind of Kubernetes {bundle.version}")
 
@@ -172,12 +172,12 @@ def _of_document(document: Any, path: Path, origin: str) -> Iterator[Candidate]:
     if not isinstance(document, Mapping):
         return
     if crd.is_crd(document):
-        definitions = kubernetes.load(kubernetes.available()[-1]).definitions
+        bundle = kubernetes.load(kubernetes.available()[-1])
         for entry in crd.custom_kinds(document, origin):
             if entry.schema is None or not entry.served:
                 continue
             group, _, version = entry.api_version.rpartition("/")
-            schema = convert.custom(entry.schema, definitions, status_subresource=entry.status_subresource)
+            schema = bundle.custom_schema(entry.schema, status_subresource=entry.status_subresource)
             schema |= {"$schema": _DRAFT, "x-kubernetes-group-version-kind": _gvk(group, version, entry.kind)}
             if entry.namespaced is not None:
                 schema[convert.NAMESPACED] = entry.namespaced

@@ -9,7 +9,7 @@ an error, as with the API server's `fieldValidation=Strict`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from releasegate.schemas.patterns import from_go
@@ -65,21 +65,31 @@ def _reference(name: str, nullable: bool) -> dict[str, str]:  # noqa: FBT001
 # --- built-in kinds -----------------------------------------------------------------------------------------------
 
 
-def builtin(name: str, definitions: Mapping[str, Schema]) -> dict[str, Any]:
+Converted = dict[str, tuple[dict[str, Any], tuple[str, ...]]]
+
+
+def builtin(name: str, definitions: Mapping[str, Schema], kept: Converted) -> dict[str, Any]:
     """The JSON Schema of the built-in definition `name`, with those it reaches under `definitions`."""
-    return {**_reference(name, nullable=False), "definitions": closure([_reference(name, nullable=False)], definitions)}
+    root = _reference(name, nullable=False)
+    return {**root, "definitions": closure(root, definitions, kept)}
 
 
-def closure(schemas: Iterable[Any], definitions: Mapping[str, Schema]) -> dict[str, Any]:
-    """The converted definitions that the converted `schemas` refer to, directly or through others."""
+def closure(schema: Any, definitions: Mapping[str, Schema], kept: Converted) -> dict[str, Any]:
+    """The converted definitions that the converted `schema` refers to, directly or through others.
+
+    `kept` holds what was converted before: nearly all kinds share the same hundred definitions.
+    """
     found: dict[str, Any] = {}
-    waiting = [name for schema in schemas for name in references(schema)]
+    waiting = list(references(schema))
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            nullable = name.endswith(_NULLABLE)
-            found[name] = _definition(name.removesuffix(_NULLABLE), definitions, nullable)
-            waiting.extend(references(found[name]))
+        if name in found:
+            continue
+        if name not in kept:
+            made = _definition(name.removesuffix(_NULLABLE), definitions, name.endswith(_NULLABLE))
+            kept[name] = made, tuple(references(made))
+        found[name], reached = kept[name]
+        waiting.extend(reached)
     return dict(sorted(found.items()))
 
 
@@ -174,10 +184,12 @@ def _fields(schema: Schema, out: dict[str, Any]) -> dict[str, Any]:
 # --- custom kinds -------------------------------------------------------------------------------------------------
 
 
-def custom(schema: Schema, definitions: Mapping[str, Schema], *, status_subresource: bool = False) -> dict[str, Any]:
+def custom(
+    schema: Schema, definitions: Mapping[str, Schema], kept: Converted, *, status_subresource: bool = False
+) -> dict[str, Any]:
     """The JSON Schema of a CustomResourceDefinition version's `openAPIV3Schema`.
 
-    `definitions` are a bundle's: `metadata` is judged as the ObjectMeta it is, whatever the CRD says about it. With
+    `definitions` and `kept` are a bundle's: `metadata` is judged as the ObjectMeta it is, whatever the CRD says about it. With
     a status subresource, what a manifest says in `status` is dropped by the API server, so nothing is required there.
     """
     properties = dict(schema.get("properties", {}))
@@ -190,7 +202,7 @@ def custom(schema: Schema, definitions: Mapping[str, Schema], *, status_subresou
         limits = {name: _value_validation(entry) for name, entry in limits.items()}
         metadata = {"allOf": [metadata, {"properties": limits}]}
     root["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": metadata}
-    return {**root, "definitions": closure([root], definitions)}
+    return {**root, "definitions": closure(root, definitions, kept)}
 
 
 def _nothing_required(schema: Any) -> Any:

@@ -64,35 +64,39 @@ class Duplicate:
     refused: bool
 
 
-def of_builtin(name: str, definitions: Mapping[str, Schema]) -> Plan | None:
-    """The plan of a built-in definition, None if no list below it has keys."""
-    return _plan({"$ref": name}, definitions, "", "", ())
+def of_builtin(name: str, definitions: Mapping[str, Schema], kept: dict[str, Plan | None]) -> Plan | None:
+    """The plan of a built-in kind's definition, None if no list below it has keys. `kept` holds those made before."""
+    return _plan(_without_status(definitions[name]), definitions, kept, name.rsplit(".", 1)[-1], "")
 
 
 def of_custom(schema: Schema) -> Plan | None:
     """The plan of a structural schema, None if no list below it has keys."""
-    return _plan(schema, None, "", "", ())
+    return _plan(_without_status(schema), None, {}, "", "")
+
+
+def _without_status(schema: Schema) -> Schema:
+    """What a manifest says in status is dropped by the API server."""
+    properties = schema.get("properties", {})
+    return {**schema, "properties": {name: entry for name, entry in properties.items() if name != "status"}}
 
 
 def _plan(
-    schema: Schema, definitions: Mapping[str, Schema] | None, owner: str, field: str, above: tuple[str, ...]
+    schema: Schema, definitions: Mapping[str, Schema] | None, kept: dict[str, Plan | None], owner: str, field: str
 ) -> Plan | None:
     if definitions is not None and "$ref" in schema:
         name = schema["$ref"]
-        # A definition inside itself (JSONSchemaProps) holds no list with keys.
-        if name in above:
-            return None
-        owner, above = name.rsplit(".", 1)[-1], (*above, name)
-        schema = definitions[name]
+        if name not in kept:
+            kept[name] = None  # a definition inside itself (JSONSchemaProps): it holds no list with keys
+            kept[name] = _plan(definitions[name], definitions, kept, name.rsplit(".", 1)[-1], "")
+        return kept[name]
     properties = tuple(
         (name, plan)
         for name, entry in schema.get("properties", {}).items()
-        # What a manifest says in status is dropped.
-        if name != "status" and (plan := _plan(entry, definitions, owner, name, above)) is not None
+        if (plan := _plan(entry, definitions, kept, owner, name)) is not None
     )
     additional, entries = schema.get("additionalProperties"), schema.get("items")
-    values = _plan(additional, definitions, owner, field, above) if isinstance(additional, Mapping) else None
-    items = _plan(entries, definitions, owner, field, above) if isinstance(entries, Mapping) else None
+    values = _plan(additional, definitions, kept, owner, field) if isinstance(additional, Mapping) else None
+    items = _plan(entries, definitions, kept, owner, field) if isinstance(entries, Mapping) else None
     keys: tuple[tuple[str, Any], ...] = ()
     unique = False
     if schema.get("x-kubernetes-list-type") == "map" and isinstance(entries, Mapping):
@@ -108,7 +112,7 @@ def _plan(
 
 
 def any_in(plan: Plan, value: Any) -> bool:
-    """Whether `value` holds a duplicate: the fast answer."""
+    """Whether `value` may hold a duplicate: the fast answer, never a wrong no."""
     if isinstance(value, dict):
         for name, below in plan.properties:
             found = value.get(name)
@@ -119,12 +123,24 @@ def any_in(plan: Plan, value: Any) -> bool:
         return False
     if not isinstance(value, list):
         return False
-    if len(value) > 1 and (plan.keys or plan.unique):
-        known = [key for entry in value if (key := _key(plan, entry)) is not None]
-        if len(set(known)) != len(known):
-            return True
+    if len(value) > 1 and (plan.keys or plan.unique) and not _surely_distinct(plan, value):
+        return True
     items = plan.items
     return items is not None and any(any_in(items, entry) for entry in value)
+
+
+def _surely_distinct(plan: Plan, value: list[Any]) -> bool:
+    try:
+        if plan.unique:
+            distinct: set[Any] = set(value)
+        elif len(plan.keys) == 1:
+            name = plan.keys[0][0]
+            distinct = {entry[name] for entry in value}
+        else:
+            distinct = {tuple([entry.get(name, default) for name, default in plan.keys]) for entry in value}
+    except (AttributeError, KeyError, TypeError):  # a key is missing or no scalar: `all_in` tells
+        return False
+    return len(distinct) == len(value)
 
 
 def all_in(plan: Plan, value: Any, path: tuple[str | int, ...] = ()) -> Iterator[Duplicate]:

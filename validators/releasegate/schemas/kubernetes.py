@@ -7,11 +7,11 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from releasegate.schemas import convert
+from releasegate.schemas import convert, duplicates
 
 DATA = Path(__file__).parent / "data"
 
@@ -27,11 +27,21 @@ class Bundle:
     kinds: Mapping[tuple[str, str], tuple[str, bool]]
     definitions: Mapping[str, Mapping[str, Any]]
     groups: frozenset[str]
+    _converted: convert.Converted = field(default_factory=dict, repr=False, compare=False)
+    _plans: dict[str, duplicates.Plan | None] = field(default_factory=dict, repr=False, compare=False)
 
     def json_schema(self, api_version: str, kind: str) -> dict[str, Any]:
         """The strict JSON Schema of a built-in kind; KeyError if this version does not serve it."""
         name, _ = self.kinds[api_version, kind]
-        return convert.builtin(name, self.definitions)
+        return convert.builtin(name, self.definitions, self._converted)
+
+    def custom_schema(self, schema: Mapping[str, Any], *, status_subresource: bool) -> dict[str, Any]:
+        """The strict JSON Schema of a CRD version's `openAPIV3Schema`, with this version's ObjectMeta."""
+        return convert.custom(schema, self.definitions, self._converted, status_subresource=status_subresource)
+
+    def plan(self, api_version: str, kind: str) -> duplicates.Plan | None:
+        """Where lists with keys are in a built-in kind; KeyError if this version does not serve it."""
+        return duplicates.of_builtin(self.kinds[api_version, kind][0], self.definitions, self._plans)
 
 
 def group_of(api_version: str) -> str:
