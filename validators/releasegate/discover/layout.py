@@ -105,16 +105,15 @@ def is_protected(name: str) -> bool:
 
 
 def of_path(path: str, known: Collection[str]) -> set[str]:
-    """Return the environments named by folders of the path, or by its file's stem as a whole or as a last part."""
+    """Return the environments named by the path's folders and its file's stem, else by the end of that stem."""
     folders, _, file = path.rpartition("/")
     found = {part.lower() for part in folders.split("/") if part and is_environment(part, known)}
     stem = _stem(file) if file.endswith((*_YAML, ".json")) else file
     if is_environment(stem, known):
         found.add(stem.lower())
-    else:
+    if not found:
         tail = affix(stem, known, suffix_only=True)
-        if tail is not None:
-            found.add(tail)
+        return set() if tail is None else {tail}
     return most_specific(found)
 
 
