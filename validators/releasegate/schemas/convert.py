@@ -201,7 +201,8 @@ def custom(
     if limits:
         limits = {name: _value_validation(entry) for name, entry in limits.items()}
         metadata = {"allOf": [metadata, {"properties": limits}]}
-    root["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": metadata}
+    implied = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": metadata}
+    root["properties"] = root.get("properties", {}) | implied
     return {**root, "definitions": closure(root, definitions, kept)}
 
 

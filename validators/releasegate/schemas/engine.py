@@ -17,9 +17,10 @@ import jsonschema_rs
 _SHOWN = 160
 _GO_DURATION = re.compile(r"[+-]?(?:0|(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+)")
 # k8s.io/kube-openapi/pkg/validation/strfmt/duration.go also reads "5 minutes", "2d", "1w".
-_LONG_DURATION = re.compile(r"(?:[0-9]+\s*[A-Za-zµ]+\s*)+")
-_LONG_UNIT = re.compile(
-    r"[0-9]+\s*(?:ns|nano|us|µs|micro|ms|milli|s|secs?|m|mins?|h|hrs?|hours?|d|days?|w|wks?|weeks?)s?\s*", re.IGNORECASE
+_LONG_DURATION = re.compile(
+    r"(?:[0-9]+\s*(?:ns|nano[a-z]*|us|µs|micro[a-z]*|ms|milli[a-z]*|s|sec[a-z]*|m|min[a-z]*|h|hr|hour[a-z]*"
+    r"|d|day[a-z]*|w|wk|week[a-z]*)\s*)+",
+    re.IGNORECASE,
 )
 _MAC = re.compile(r"(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}|(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}")
@@ -44,9 +45,7 @@ def is_duration(text: Any) -> bool:
     """A duration as the API server reads it in custom kinds: `1h30m`, also `5 minutes` or `2d`."""
     if not isinstance(text, str):
         return True
-    if _GO_DURATION.fullmatch(text):
-        return True
-    return bool(_LONG_DURATION.fullmatch(text)) and "".join(_LONG_UNIT.findall(text)) == text
+    return bool(_GO_DURATION.fullmatch(text) or _LONG_DURATION.fullmatch(text))
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
