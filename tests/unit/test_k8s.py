@@ -24,6 +24,7 @@ SHA512 = "sha512:" + "b2" * 64
         (f"nginx@{SHA256}", "nginx", None, SHA256),
         (f"nginx:1.27@{SHA256}", "nginx", "1.27", SHA256),
         (f"nginx@{SHA512}", "nginx", None, SHA512),
+        ("a1" * 32 + ":1", "a1" * 32, "1", None),
         ("library/nginx:_x", "library/nginx", "_x", None),
         ("registry:5000/app", "registry:5000/app", None, None),
         ("registry:5000/app:5000", "registry:5000/app", "5000", None),

@@ -77,6 +77,8 @@ def _refuse_left_over(text: str) -> None:
         raise ValueError("it holds a character that is not ASCII")
     if text[0] in "\"'" or text[-1] in "\"'":
         raise ValueError("it holds quotes: they are part of the value")
+    if _IDENTIFIER.fullmatch(text):
+        raise ValueError("it is 64 hexadecimal digits: that is an image id, not a name")
     if "://" in text:
         raise ValueError("it is a URL: leave the scheme out")
 
@@ -98,8 +100,6 @@ def _check_name(name: str) -> None:
         if _ANY_CASE_NAME.fullmatch(name):
             raise ValueError("the name holds upper-case letters: only the registry may")
         raise ValueError(f"the name {_short(name)} is malformed")
-    if _IDENTIFIER.fullmatch(name):
-        raise ValueError("the name is 64 hexadecimal digits: that is an image id, not a name")
     if len(_path(name)) > _MAX_PATH:
         raise ValueError(f"the name is longer than {_MAX_PATH} characters")
 
