@@ -282,7 +282,9 @@ def test_a_root_that_needs_an_input_git_does_not_have_is_listed_and_not_followed
         "inner/values.yaml": "id:\n",
         "inner/templates/a.yaml": f"{{{{ .Values.id }}}}\n{MAKES}",
     }
-    repo = run(build(tmp_path, files), Fake(lambda release: answer if release.name == "apps" else []))
+    repo = run(
+        build(tmp_path, files), Fake(lambda release: answer if release.name == "apps" else [child("api", "api")])
+    )
     row = next(row for row in repo.not_understood if row.what == "chart apps")
     assert reason in row.reason
     assert "[environments.NAME.inputs]" in row.remedy
@@ -358,6 +360,25 @@ def test_a_chart_that_only_speaks_of_argo_is_not_rendered(tmp_path: Path) -> Non
     }
     fake = Fake(lambda _release: [])
     run(build(tmp_path, files), fake)
+    assert fake.calls == []
+
+
+def test_an_application_of_another_group_is_no_root(tmp_path: Path) -> None:
+    """app.k8s.io/v1beta1 has a kind Application too; such a chart is judged like any other."""
+    files = {
+        "api/Chart.yaml": chart("api"),
+        "api/values.yaml": "x:\n",
+        "api/templates/a.yaml": "apiVersion: app.k8s.io/v1beta1\nkind: Application\nx: {{ .Values.x }}\n",
+    }
+    fake = Fake(lambda _release: [])
+    assert ids(run(build(tmp_path, files), fake)) == ["default/api"]
+    assert fake.calls == []
+
+
+def test_a_chart_at_the_root_is_no_parent_of_the_applications_beside_it(tmp_path: Path) -> None:
+    files = {"Chart.yaml": chart("api"), "values.yaml": "x:\n", "argocd/prod/api.yaml": yamlio.dump(child("api", "."))}
+    fake = Fake(lambda _release: [])
+    assert ids(run(build(tmp_path, files), fake)) == ["prod/api"]
     assert fake.calls == []
 
 

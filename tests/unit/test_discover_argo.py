@@ -666,7 +666,7 @@ def test_a_root_below_the_work_trees_top_counts_paths_from_the_top(tmp_path: Pat
         ("argocd/api-prod.yaml", "api", "", ("prod", "path argocd/api-prod.yaml")),
         ("argocd/app.yaml", "api-prod-eu", "", ("prod-eu", "name api-prod-eu")),
         ("argocd/app.yaml", "staging-api", "", ("staging", "name staging-api")),
-        ("argocd/app.yaml", "api", "", ("default", "nothing names another")),
+        ("argocd/app.yaml", "api", "", ("default", "no values file, path or name names one")),
         ("argocd/app.yaml", "api", "  helm: {valueFiles: [values-dev.yaml, values-qa.yaml]}\n", ("default", "several: dev, qa")),
         ("argocd/app.yaml", "api", "  helm: {valueFiles: [values-prod.yaml, values-prod-eu.yaml]}\n", ("prod-eu", "prod-eu")),
     ],

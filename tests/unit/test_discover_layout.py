@@ -457,6 +457,24 @@ def test_a_file_that_is_a_link_out_of_the_tree_is_not_read(tmp_path: Path) -> No
             files.text(name)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "expected"),
+    [
+        ("v-[ab].yaml", "v-a.yaml", True),
+        ("v-[a-c].yaml", "v-b.yaml", True),
+        ("v-[!a].yaml", "v-a.yaml", False),
+        ("v-[^a].yaml", "v-b.yaml", True),
+        ("v[!a]b", "v/b", False),
+        ("v-[a&&b].yaml", "v-&.yaml", True),
+        ("v-[z-a].yaml", "v--.yaml", True),
+        ("v-[.yaml", "v-[.yaml", True),
+        ("v-{a,b}.yaml", "v-b.yaml", True),
+    ],
+)
+def test_classes_and_alternatives_of_a_pattern(pattern: str, path: str, *, expected: bool) -> None:
+    assert (doublestar(pattern).fullmatch(path) is not None) is expected
+
+
 segments = st.lists(st.text("ab.", min_size=1, max_size=3), min_size=1, max_size=3).map("/".join)
 
 

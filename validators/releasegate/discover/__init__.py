@@ -277,7 +277,7 @@ class _Discovery:
             return affix, f"name {one.name}"
         if len(by_values) > 1:
             return DEFAULT_ENVIRONMENT, f"its values files name several: {', '.join(sorted(by_values))}"
-        return DEFAULT_ENVIRONMENT, "nothing names another: no values file, path or name does"
+        return DEFAULT_ENVIRONMENT, "no values file, path or name names one"
 
     # --- app-of-apps --------------------------------------------------------------------------------------------------
 
@@ -324,19 +324,30 @@ class _Discovery:
             elif isinstance(source, HelmSource):
                 if source.revision is not None or self._chart_makes_applications(source.chart):
                     return True
-                if any(self.files.mentions(file.path, argo.MAKES_APPLICATIONS) for file in source.values_files):
+                if any(self._file_makes_applications(file.path) for file in source.values_files):
                     return True
                 texts = [source.inline.text] if source.inline else []
                 texts += [parameter.value for parameter in source.parameters]
-                if any(argo.MAKES_APPLICATIONS.search(text) for text in texts):
+                if any(argo.makes_applications(text) for text in texts):
                     return True
         return False
 
     def _chart_makes_applications(self, chart: str) -> bool:
         if chart not in self._makes:
-            inside = [path for path in self.files.below(chart) if not path.endswith((".md", ".tgz"))]
-            self._makes[chart] = any(self.files.mentions(path, argo.MAKES_APPLICATIONS) for path in inside)
+            own = [path for path in self.files.below(chart) if layout.chart_of(path, self.charts) == chart]
+            inside = [path if chart == "." else path[len(chart) + 1 :] for path in own]
+            self._makes[chart] = any(
+                self._file_makes_applications(path)
+                for path, name in zip(own, inside, strict=True)
+                if name.startswith(("templates/", "charts/")) or "/" not in name
+            )
         return self._makes[chart]
+
+    def _file_makes_applications(self, path: str) -> bool:
+        try:
+            return argo.makes_applications(self.files.text(path))
+        except Unreadable:
+            return False
 
     # --- roots: charts of Applications that nothing in git points at ---------------------------------------------------
 
@@ -432,18 +443,22 @@ class _Discovery:
         """Say which input git does not have for a root rendered with its own values only; None when it has all."""
         if isinstance(answer, Unrendered):
             return f"it does not render with its own values ({answer.reason})" if answer.broken else None
+        applications = _applications_in(answer)
+        if not applications:
+            return None  # no root after all
         unset = self._unset_values(chart)
         if unset:
             return f"its values leave {', '.join(unset[:3])} unset"
-        for one in _applications_in(answer):
+        for one in applications:
             self.repository.consider([one.body])
             read = argo.deployment(one, self.repository, self.charts)
-            if isinstance(read, Deployment):
-                if read.missing:
-                    return f"its Application {one.name} then names {read.missing[0]}, which is not here"
-                unset = [key for source in read.sources for key in self._unset_by(source)]
-                if unset:
-                    return f"its Application {one.name} then leaves {', '.join(unset[:3])} unset"
+            if not isinstance(read, Deployment):
+                continue
+            if read.missing:
+                return f"its Application {one.name} then names {read.missing[0]}, which is not here"
+            unset = [key for source in read.sources for key in self._unset_by(source)]
+            if unset:
+                return f"its Application {one.name} then leaves {', '.join(unset[:3])} unset"
         return None
 
     def _unset_by(self, source: Source) -> list[str]:
@@ -668,6 +683,8 @@ class _Discovery:
     def _environment(self, name: str, why: str) -> None:
         if name in self.environments:
             return
+        if name == DEFAULT_ENVIRONMENT:
+            why = "what names no environment, and charts that nothing deploys from here"
         configured = self.config.environments.get(name)
         if configured is None:
             self.environments[name] = Environment(

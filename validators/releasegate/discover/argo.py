@@ -34,10 +34,8 @@ _MENTIONS = re.compile(r"argoproj\.io[\s\S]*Application|Application[\s\S]*argopr
 _LOOKS_LIKE = re.compile(
     r"^[ \t-]*[\"']?kind[\"']?:[ \t]*[\"']?Application(?:Set)?[\"']?[ \t,]*(?:#.*)?$", re.MULTILINE
 )
-# A template may make Applications when it writes the kind, or writes the group and computes the kind.
-MAKES_APPLICATIONS = re.compile(
-    r"kind[\"']?:\s*[\"']?Application(?:Set)?\b(?!\w)|argoproj\.io/\S+\s+kind:\s*[\"']?\{\{"
-)
+_WRITES_KIND = re.compile(r"kind[\"']?:\s*[\"']?Application(?:Set)?(?![\w.-])")
+_COMPUTES_KIND = re.compile(r"argoproj\.io/\S+\s+kind:\s*[\"']?\{\{")
 _URL = re.compile(r"(?:[a-z][a-z0-9+.-]*://)(?:[^@/]*@)?([^:/]+)(?::\d+)?/+(.+)")
 _SCP = re.compile(r"(?:[^@/]+@)([^:/]+)[:/]/*(.+)")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -121,6 +119,13 @@ def mapping(value: Any) -> Mapping[str, Any]:
 def string(value: Any) -> str:
     """Return the value when it is a string, else ""."""
     return value if isinstance(value, str) else ""
+
+
+def makes_applications(text: str) -> bool:
+    """Whether a template or values text may make Applications: it writes the kind, or computes a kind of that group."""
+    if GROUP not in text:
+        return False
+    return _WRITES_KIND.search(text) is not None or _COMPUTES_KIND.search(text) is not None
 
 
 # --- manifests in files -------------------------------------------------------------------------------------------
