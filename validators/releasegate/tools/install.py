@@ -98,7 +98,7 @@ def install(names: Sequence[str], *, progress: Progress) -> list[Tool | ToolMiss
     packages with another waits for it. What is already there and whole is used again without any network.
     `RELEASEGATE_TOOLS_FROM` ("archive" or "go") allows only that way; `RELEASEGATE_TOOLS_MIRROR` is where the
     archives are taken from instead of their official places (their sums stay the same). `progress` gets a line now and
-    then, from several threads. An interrupt stops all builds.
+    then, from several threads. An interrupt stops all builds. Raises store.UnknownTool for a name not in the lock.
     """
     wanted: dict[str, Entry | ToolMissing] = {}
     for name in names or [entry.name for entry in store.locked().values() if not entry.toolchain]:
@@ -124,19 +124,17 @@ def _in_parallel(entries: Mapping[str, Entry], progress: Progress) -> dict[str, 
         finally:
             done[entry.name].set()
 
-    threads = [threading.Thread(target=work, args=item, daemon=True) for item in entries.items()]
+    for item in entries.items():
+        threading.Thread(target=work, args=item, daemon=True).start()
+    # Not Thread.join: an interrupted one takes its thread for ended (CPython before 3.13).
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(timeout=0.5)  # in slices, so that an interrupt is seen
+        for event in done.values():
+            while not event.wait(timeout=0.5):
+                pass  # in slices, so that an interrupt is seen
     except BaseException:
         cancel.cancel()
         for event in done.values():
-            event.set()
-        for thread in threads:
-            thread.join(timeout=15)
+            event.wait(timeout=15)
         raise
     return results
 
@@ -151,7 +149,7 @@ def _entry(name: str) -> Entry | ToolMissing:
     entry = store.locked().get(bare)
     if entry is None or entry.toolchain:
         known = ", ".join(entry.name for entry in store.locked().values() if not entry.toolchain)
-        return ToolMissing(name, f"releasegate knows no such tool; it knows {known}", "releasegate tools list")
+        raise store.UnknownTool(f"there is no tool called {bare}; there are {known}")
     if not version or version == entry.version:
         return entry
     if entry.source or not store.in_range(version, entry.supported):
@@ -276,7 +274,7 @@ def _prove(entry: Entry, program: Path, made: _Made) -> None:
     if made.origin == "go-build":
         if info is None:
             raise _Failed(f"from {made.source}: the program carries no Go build info")
-        if entry.source:
+        if entry.links:
             linked = info.dependencies.get(entry.filled(entry.links))
             if linked != f"v{entry.version}":
                 raise _Failed(

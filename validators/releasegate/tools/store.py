@@ -31,6 +31,10 @@ _VERSION = re.compile(r"(?<![\w.])v?(\d+)\.(\d+)(?:\.(\d+))?(-[0-9A-Za-z.-]+)?(\
 _ASK = process.Limits(seconds=10, output_bytes=1 << 20)
 
 
+class UnknownTool(ValueError):
+    """A name that is not in the lock was to be installed: a mistake of whoever typed it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A program that may judge: found, in its supported range, at the pinned version if one is pinned."""
@@ -228,7 +232,10 @@ def kept(entry: Entry) -> Tool | ToolMissing:
 
 
 def install(names: Sequence[str], *, progress: Callable[[str], None]) -> list[Tool | ToolMissing]:
-    """Have the named programs in the cache, without names all; see `releasegate.tools.install`."""
+    """Have the named programs in the cache, without names all; see `releasegate.tools.install`.
+
+    Raises UnknownTool for a name that is not in the lock, before anything is done.
+    """
     from releasegate.tools import install as installing  # noqa: PLC0415 -- a check never needs it
 
     return installing.install(names, progress=progress)
