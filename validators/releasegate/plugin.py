@@ -100,7 +100,7 @@ def _open(config: pytest.Config) -> None:
     try:
         config.stash[nodes.RUN] = config.stash[_CLOSE].enter_context(run.open_run(root))
     except (run.UsageError, configuration.ConfigError, git.GitError) as error:
-        raise pytest.UsageError(str(error)) from None
+        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
