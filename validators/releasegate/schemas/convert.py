@@ -322,6 +322,7 @@ def closed(schema: Any, *, root: bool = True) -> Any:
     properties = out.get("properties")
     if (
         isinstance(properties, Mapping)
+        and properties
         and "additionalProperties" not in schema
         and "unevaluatedProperties" not in schema
         and schema.get("x-kubernetes-preserve-unknown-fields") is not True
