@@ -38,6 +38,7 @@ SYSTEMIC_EXAMPLES = 3
 
 EXPECTED_FAMILIES = ("render", "schema", "images")
 DISCOVERED = "expect/discovered"
+RENDER = "render/succeeds"
 
 
 # --- one case -------------------------------------------------------------------------------------------------------
@@ -270,11 +271,7 @@ def place_of(finding: Finding) -> Place | None:
 def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Cause, ...]:
     """Group findings and gaps: one cause, one entry. Red ones first, then by rule and place."""
     folded = systemic(verdicts, rules)
-    told = {
-        (one.id.environment, one.id.release)
-        for one in verdicts
-        if one.id.rule == "render/succeeds" and one.outcome in (Outcome.FAILED, Outcome.NOT_EVALUATED)
-    }
+    told = _told_by_render(verdicts)
     entries: dict[tuple[str, str], list[tuple[CaseId, Finding]]] = defaultdict(list)
     wholes: dict[tuple[str, str | None], list[tuple[CaseId, Finding]]] = defaultdict(list)
     gaps: dict[str, list[tuple[CaseId, Unjudged]]] = defaultdict(list)
@@ -287,10 +284,9 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
             else:
                 identity = cause_id(verdict.id.rule, place_of(finding), finding.change)
                 entries[verdict.id.rule, identity].append((verdict.id, finding))
-        if verdict.reason == NOT_RENDERED and (verdict.id.environment, verdict.id.release) in told:
-            continue  # a consequence: render/succeeds tells the cause
         for gap in verdict.unjudged:
-            if not _told_by_render(gap, verdict, told):
+            # That a release did not render is told by render/succeeds; for every other rule it is a consequence.
+            if verdict.id.rule == RENDER or (verdict.id.environment, gap.group) not in told:
                 gaps[gap.group].append((verdict.id, gap))
                 if verdict.outcome is Outcome.ADVISED:
                     advised_gaps.add(gap.group)
@@ -302,11 +298,14 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
     return tuple(sorted(made, key=_order))
 
 
-def _told_by_render(gap: Unjudged, verdict: Verdict, told: set[tuple[str | None, str | None]]) -> bool:
-    """An environment's rule names a release that did not render: its own render/succeeds case says why."""
-    return verdict.id.release is None and any(
-        gap.group == f"{environment}/{release} does not render" for environment, release in told
-    )
+def _told_by_render(verdicts: Sequence[Verdict]) -> set[tuple[str | None, str]]:
+    """(environment, group) of every release that did not render and whose render/succeeds case is in this run."""
+    told: set[tuple[str | None, str]] = set()
+    for one in verdicts:
+        if one.id.rule == RENDER and one.outcome in (Outcome.FAILED, Outcome.NOT_EVALUATED):
+            told.add((one.id.environment, f"{one.id.environment}/{one.id.release} does not render"))
+            told.update((one.id.environment, gap.group) for gap in one.unjudged)
+    return told
 
 
 def _of_findings(identity: str, members: list[tuple[CaseId, Finding]]) -> Cause:
