@@ -89,7 +89,7 @@ def test_a_list_generator_makes_one_release_per_element(tmp_path: Path) -> None:
 
 def test_an_env_key_of_an_element_names_the_environment(tmp_path: Path) -> None:
     template = TEMPLATE.replace("valueFiles: ['values-{{name}}.yaml']", "valueFiles: [values.yaml]")
-    repo = run(tmp_path, "- list: {elements: [{name: one, env: staging}, {name: two, env: nonsense-word}]}\n", template)
+    repo = run(tmp_path, "- list: {elements: [{name: one, env: staging}, {name: two, env: 'Not a name'}]}\n", template)
     assert ids(repo) == ["default/api-two", "staging/api-one"]
     assert "env of its list generator" in repo.releases[1].why
 

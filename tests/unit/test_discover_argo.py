@@ -206,6 +206,9 @@ def test_a_file_that_looks_like_an_application_and_is_no_yaml_is_a_row(tmp_path:
         (application(f"sources:\n- repoURL: {URL}\n  ref: values\n"), "only references"),
         (application(HERE + "  helm:\n    fileParameters: [{name: a, path: b}]\n"), "fileParameters"),
         (application("sourceHydrator: {drySource: {}}\n"), "sourceHydrator"),
+        (application(HERE + "  helm: {values: {a: 1}}\n"), "helm.values is no string"),
+        (application(HERE + "  helm: {valueFiles: a.yaml}\n"), "helm.valueFiles is no list of strings"),
+        (application(HERE + "  helm: {valueFiles: [1]}\n"), "helm.valueFiles is no list of strings"),
     ],
 )
 def test_an_application_that_is_not_understood_is_a_blocking_row_with_its_place(
@@ -667,6 +670,8 @@ def test_a_root_below_the_work_trees_top_counts_paths_from_the_top(tmp_path: Pat
         ("argocd/app.yaml", "api-prod-eu", "", ("prod-eu", "name api-prod-eu")),
         ("argocd/app.yaml", "staging-api", "", ("staging", "name staging-api")),
         ("argocd/app.yaml", "api", "", ("default", "no values file, path or name names one")),
+        ("argocd/app.yaml", "api", "  helm: {valueFiles: [$env/envs/prod/api.yaml]}\n", ("prod", "values file")),
+        ("apps-prod/app.yaml", "api", "", ("prod", "path apps-prod/app.yaml")),
         ("argocd/app.yaml", "api", "  helm: {valueFiles: [values-dev.yaml, values-qa.yaml]}\n", ("default", "several: dev, qa")),
         ("argocd/app.yaml", "api", "  helm: {valueFiles: [values-prod.yaml, values-prod-eu.yaml]}\n", ("prod-eu", "prod-eu")),
     ],
@@ -678,6 +683,43 @@ def test_values_files_then_paths_then_the_name_name_the_environment(
     (release,) = repo.releases
     assert release.environment == named[0]
     assert named[1] in release.why
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [
+        ("{name: prod-eu, namespace: shop}", "prod-eu"),
+        ("{name: in-cluster, namespace: shop-staging}", "staging"),
+        ("{server: x, namespace: production}", "production"),
+        ("{server: x, namespace: test}", "default"),  # an ordinary word
+        ("{server: x, namespace: monitoring}", "default"),
+    ],
+)
+def test_a_destination_names_the_environment_where_nothing_else_does(
+    tmp_path: Path, destination: str, expected: str
+) -> None:
+    """An Application for the namespace shop-prod that is judged in the unprotected `default` would be a silent pass."""
+    text = application(HERE, name="api").replace(
+        "{namespace: shop, server: https://kubernetes.default.svc}", destination
+    )
+    (release,) = run(build(tmp_path, {"argocd/app.yaml": text, "helm/api/Chart.yaml": CHART})).releases
+    assert release.environment == expected
+
+
+def test_a_remote_chart_reads_values_of_this_repo(tmp_path: Path) -> None:
+    sources = f"""\
+    sources:
+      - repoURL: https://charts.example
+        chart: redis
+        targetRevision: 1.0.0
+        helm: {{valueFiles: [$env/envs/prod/redis-values.yaml]}}
+      - repoURL: {URL}
+        ref: env
+    """
+    files = {"argocd/app.yaml": application(sources, name="redis"), "envs/prod/redis-values.yaml": "a: 1\n"}
+    repo = run(build(tmp_path, files))
+    assert [release.id for release in repo.releases] == ["prod/redis"]
+    assert repo.unreferenced_values == ()
 
 
 def test_the_config_assigns_an_application_to_an_environment(tmp_path: Path) -> None:

@@ -202,10 +202,10 @@ class _Discovery:
             )
             return None
         self._environment(environment, why)
-        for source in read.sources:
-            if isinstance(source, HelmSource) and source.revision is None:
-                self.accounted.add(source.chart)
-                self.referenced.update(file.path for file in source.values_files)
+        self.accounted.update(
+            source.chart for source in read.sources if isinstance(source, HelmSource) and source.revision is None
+        )
+        self.referenced.update(read.reads)
         self.accounted.update(path for path in read.paths if path in self.charts)
         return _Draft(
             release=Release(
@@ -256,25 +256,32 @@ class _Discovery:
             return configured, f"applications of {FILE}"
         if inherited is not None and inherited[0] != DEFAULT_ENVIRONMENT:
             return inherited  # a parent in `default` has no environment to hand on: its children may name theirs
-        if one.hint is not None and layout.is_environment(one.hint[0], self.known):
-            return one.hint[0].lower(), one.hint[1]
-        values = [
-            file.path for source in read.sources if isinstance(source, HelmSource) for file in source.values_files
-        ]
-        steps: list[tuple[str, set[str]]] = [
-            (f"values file {path}", layout.of_values_file(path, self.known)) for path in reversed(values)
-        ]
-        by_values = layout.most_specific(name for _, names in steps for name in names)
+        if one.hint is not None:
+            return one.hint
+        return self._named_environment(one, read)
+
+    def _named_environment(self, one: Found, read: Deployment) -> tuple[str, str]:
+        """Take the environment that values files name, then paths, then the name, then the destination."""
+        by_file = {path: layout.of_values_file(path, self.known) for path in reversed(read.values)}
+        by_values = layout.most_specific(name for names in by_file.values() for name in names)
         if len(by_values) == 1:
             (name,) = by_values
-            return name, next(why for why, names in steps if name in names)
-        for path in [f"{path}/" for path in read.paths] + ([one.place.path] if one.place is not None else []):
+            return name, f"values file {next(path for path, names in by_file.items() if name in names)}"
+        spec = mapping(one.body.get("spec"))
+        paths = [f"{string(source.get('path')).strip('/')}/" for source in argo.sources_of(spec)]
+        for path in [*paths, *([one.place.path] if one.place is not None else [])]:
             names = layout.of_path(path, self.known)
             if len(names) == 1:
                 return names.pop(), f"path {path.rstrip('/')}"
         affix = layout.affix(one.name, self.known)
         if affix is not None:
             return affix, f"name {one.name}"
+        destination = mapping(spec.get("destination"))
+        for key in ("name", "namespace"):
+            text = string(destination.get(key))
+            found = layout.of_name(text, self.known)
+            if found is not None:
+                return found, f"destination {key} {text}"
         if len(by_values) > 1:
             return DEFAULT_ENVIRONMENT, f"its values files name several: {', '.join(sorted(by_values))}"
         return DEFAULT_ENVIRONMENT, "no values file, path or name names one"

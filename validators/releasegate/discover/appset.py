@@ -18,11 +18,11 @@ from typing import Any
 from releasegate import yamlio
 from releasegate.discover.argo import Found, Repository, mapping, string
 from releasegate.discover.files import Files, Unreadable, doublestar, greedy
-from releasegate.model import NotUnderstood, Tree
+from releasegate.model import ENVIRONMENT_NAME, REPO_NODE, NotUnderstood, Tree
 
 Parameters = Mapping[str, Any]
 _ACTION = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_ENVIRONMENT_KEYS = ("environment", "env", "stage")
+_ENVIRONMENT_KEYS = ("environment", "env")
 MAX_APPLICATIONS = 5000  # of one generator
 
 
@@ -107,9 +107,9 @@ def _application(found: Found, spec: Mapping[str, Any], generator: Mapping[str, 
     }
     hint = next(
         (
-            (value, f"{key} of its {kind} generator")
+            (value.lower(), f"{key} of its {kind} generator")
             for key in _ENVIRONMENT_KEYS
-            if isinstance(value := parameters.get(key), str) and value
+            if isinstance(value := parameters.get(key), str) and _is_name(value.lower())
         ),
         None,
     )
@@ -120,6 +120,10 @@ def _application(found: Found, spec: Mapping[str, Any], generator: Mapping[str, 
         base=f"{found.base}/spec/template" if not own else f"{found.base}/none",
         hint=hint,
     )
+
+
+def _is_name(text: str) -> bool:
+    return ENVIRONMENT_NAME.fullmatch(text) is not None and text != REPO_NODE
 
 
 def _overlay(template: Any, own: Any) -> Any:

@@ -100,7 +100,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What an Application deploys, as Argo CD would read it. `paths` are the tree paths of its sources here."""
+    """What an Application deploys, as Argo CD would read it.
+
+    `paths` are the tree paths of its sources here, `missing` what it names and is not here. `values` are the values
+    files it names, wherever they are (also those of a remote chart); `reads` are those of the judged tree.
+    """
 
     sources: tuple[Source, ...]
     helm_release: str
@@ -109,6 +113,8 @@ class Deployment:
     api_versions: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -328,10 +334,15 @@ class _Reader:
     paths: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     helm: Mapping[str, Any] = field(default_factory=dict)  # of the source read last, with its overrides
+    values: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
 
     def read(self, source: Mapping[str, Any], pointer: str) -> Source | NotUnderstood | None:
         """Return the source; None for a reference that renders nothing by itself."""
         url = string(source.get("repoURL"))
+        complaint = self._name_values(source)
+        if complaint is not None:
+            return complaint
         if source.get("chart"):
             return _unsupported(
                 f"chart {source['chart']} {source.get('targetRevision') or ''} of {url}".replace("  ", " "),
@@ -367,6 +378,34 @@ class _Reader:
         if files is self.repository.files:
             self.paths.append(local)
         return self._typed(source, pointer, files, path, local)
+
+    def _name_values(self, source: Mapping[str, Any]) -> NotUnderstood | None:
+        """Note every values file the source names; a row for what Argo CD's own API refuses."""
+        helm = mapping(source.get("helm"))
+        entries = helm.get("valueFiles") or []
+        if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+            return _row(
+                self.found, "helm.valueFiles is no list of strings: Argo CD refuses it", "write a list of paths"
+            )
+        if not isinstance(helm.get("values") or "", str):
+            return _row(
+                self.found, "helm.values is no string: Argo CD refuses it", "write `values: |`, or valuesObject"
+            )
+        for entry in entries:
+            first, _, rest = entry.partition("/")
+            origin = self.refs.get(first, source)
+            files = None
+            if self.repository.is_here(string(origin.get("repoURL"))) and not origin.get("chart"):
+                files = self.repository.at(origin.get("targetRevision"))
+            answer = None if files is None else self._resolve(entry, files, string(source.get("path")) or ".", source)
+            if files is None or not isinstance(answer, str):
+                self.values.append(rest if first in self.refs else entry)
+                continue
+            chosen = (files.glob(answer) or [answer]) if is_glob(answer) else [answer]
+            self.values += chosen
+            if files is self.repository.files:
+                self.reads += chosen
+        return None
 
     def _typed(
         self, source: Mapping[str, Any], pointer: str, files: Files, path: str, local: str
@@ -465,8 +504,7 @@ class _Reader:
         self, helm: Mapping[str, Any], pointer: str, files: Files, path: str, source: Mapping[str, Any]
     ) -> tuple[ValuesFile, ...] | UnsupportedSource:
         """Resolve, expand and order valueFiles as Argo CD does (getResolvedValueFiles)."""
-        entries = helm.get("valueFiles")
-        written = [one for one in entries if isinstance(one, str)] if isinstance(entries, list) else []
+        written: Sequence[str] = helm.get("valueFiles") or ()
         ignore = helm.get("ignoreMissingValueFiles") is True
         resolved: list[tuple[str, Place | None, bool]] = []  # tree path, where it is named, whether a glob
         for index, entry in enumerate(written):
@@ -708,7 +746,14 @@ def deployment(found: Found, repository: Repository, charts: Mapping[str, layout
     if not made:
         return _row(found, "its sources are only references: it deploys nothing", "write a source with a path")
     told = told or {"helm_release": found.name, "namespace": destination or "default"}
-    return Deployment(sources=tuple(made), paths=tuple(reader.paths), missing=tuple(reader.missing), **told)
+    return Deployment(
+        sources=tuple(made),
+        paths=tuple(reader.paths),
+        missing=tuple(reader.missing),
+        values=tuple(reader.values),
+        reads=tuple(reader.reads),
+        **told,
+    )
 
 
 def _complaint(found: Found, spec: Mapping[str, Any], sources: Sequence[Any]) -> NotUnderstood | None:

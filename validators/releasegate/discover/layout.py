@@ -105,15 +105,17 @@ def is_protected(name: str) -> bool:
 
 
 def of_path(path: str, known: Collection[str]) -> set[str]:
-    """Return the environments named by the path's folders and its file's stem, else by the end of that stem."""
+    """Return the environments named by the path's folders and its file's stem, else by the end of one of these."""
     folders, _, file = path.rpartition("/")
     found = {part.lower() for part in folders.split("/") if part and is_environment(part, known)}
     stem = _stem(file) if file.endswith((*_YAML, ".json")) else file
     if is_environment(stem, known):
         found.add(stem.lower())
     if not found:
-        tail = affix(stem, known, suffix_only=True)
-        return set() if tail is None else {tail}
+        for part in [stem, *reversed(folders.split("/"))]:
+            tail = affix(part, known, suffix_only=True)
+            if tail is not None:
+                return {tail}
     return most_specific(found)
 
 
@@ -163,6 +165,15 @@ def _word_at_edge(part: list[str]) -> bool:
     """Whether the environment word is first or last, and single letters are not taken for regions of it."""
     lone = [token for token in part if len(token) == 1 and not token.isdigit()]
     return not lone and (_word(part[0]) in WORDS or _word(part[-1]) in WORDS)
+
+
+def of_name(name: str, known: Collection[str]) -> str | None:
+    """Return the environment that a cluster's or namespace's name is or ends or begins with, or None."""
+    lower = name.lower()
+    alone = set(_SEPARATOR.split(lower)) & WORDS
+    if lower in known or (is_environment(lower) and not alone <= WEAK):
+        return lower
+    return affix(lower, known)
 
 
 def without_affix(name: str, environment: str) -> str:
