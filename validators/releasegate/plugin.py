@@ -68,7 +68,6 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     if hardened or not (path / CONFIG_FILE).is_file():
         from releasegate import nodes  # noqa: PLC0415
 
-        _open(config)
         return nodes.GateDirectory.from_parent(parent, path=path)
     return None
 
@@ -83,24 +82,30 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     from releasegate import nodes  # noqa: PLC0415
 
-    _open(config)
     return nodes.GateFile.from_parent(parent, path=file_path)
 
 
-def _open(config: pytest.Config) -> None:
-    """Discover, once; wrong use and wrong config are usage errors (pytest's exit code 4)."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Discover, where the gate is among what is collected; wrong use and wrong config are usage errors (exit code 4)."""
+    config = session.config
+    root = _root(config)
+    if root is None or not any(_covers(config, arg, root) for arg in config.args):
+        return
     from releasegate import config as configuration  # noqa: PLC0415
     from releasegate import git, nodes, run  # noqa: PLC0415
 
     if nodes.RUN in config.stash:
         return
-    root = _root(config)
-    if root is None:
-        raise AssertionError("collected without a root")
     try:
         config.stash[nodes.RUN] = config.stash[_CLOSE].enter_context(run.open_run(root))
     except (run.UsageError, configuration.ConfigError, git.GitError) as error:
-        pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
+        raise pytest.UsageError(str(error)) from None
+
+
+def _covers(config: pytest.Config, arg: str, root: Path) -> bool:
+    """The argument is the gate file, or a folder that holds it."""
+    path = Path(config.invocation_params.dir, arg.split("::", maxsplit=1)[0]).resolve()
+    return (root / CONFIG_FILE).is_relative_to(path)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
