@@ -12,6 +12,7 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -22,12 +23,15 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import platformdirs
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from releasegate import yamlio
-from releasegate.model import Manifest
-from releasegate.schemas import MissingSchema, Problem, Schemas, bundle, crd, own
+from releasegate.config import Config
+from releasegate.model import Finding, Manifest, Repo, Tree
+from releasegate.rules import Evidence, catalogue
+from releasegate.schemas import MissingSchema, Problem, Schemas, add, bundle, crd, own
 
 HERE = Path(__file__).parent
 VALID = [document.value for document in yamlio.documents((HERE.parent / "data" / "manifests.yaml").read_text("utf-8"))]
@@ -36,6 +40,8 @@ KUBECONFORM = "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0"
 NEWEST = "1.37"
 # What schema/valid refuses and kubeconform with the same schemas does not.
 BEYOND = {"x-kubernetes-list-map-keys", "format"}
+
+REPO = Repo(tree=Tree(root="/", files=()), environments=(), releases=())
 
 Path_ = tuple[str | int, ...]
 
@@ -220,6 +226,29 @@ def test_what_is_refused_beyond_kubeconform_is_of_a_named_class(judged: dict[int
     assert beyond, "the corpus holds no fault of a named class"
 
 
+def test_a_key_written_twice_is_refused_where_kubeconform_refuses_it(kubeconform: Path, tmp_path: Path) -> None:
+    exported = bundle.export(NEWEST, tmp_path / "schemas").parent
+    rule = next(one for one in catalogue() if one.id == "schema/valid")
+    evidence = Evidence(repo=REPO, config=Config(), environment=None, release=None, renders=(), schemas=schemas())
+    chosen = random.Random(7)  # noqa: S311 - which line, not a secret
+    texts = []
+    for body in VALID:
+        lines = yaml.safe_dump(body, sort_keys=False).splitlines(keepends=True)
+        simple = [at for at, line in enumerate(lines) if re.match(r" *[A-Za-z]+: [^|>&*\[{]+$", line)]
+        picked = chosen.sample(simple, min(4, len(simple)))
+        texts += ["".join([*lines[: at + 1], *lines[at:]]) for at in picked]
+    for index, text in enumerate(texts):
+        (tmp_path / f"{index}.yaml").write_text(text, encoding="utf-8")
+    command = [str(kubeconform), "-strict", "-kubernetes-version", f"{NEWEST}.0", "-schema-location", str(exported)]
+    done = subprocess.run([*command, *map(str, sorted(tmp_path.glob("*.yaml")))], capture_output=True, check=False)
+    refused = done.stdout.count(b"already set in map")
+    assert refused == len(texts) > 100
+    for text in texts:
+        (document,) = yamlio.documents(text)
+        manifest = Manifest(body=document.value, text=document.text, problems=document.problems)
+        assert any(isinstance(one, Finding) for one in rule.check(manifest, evidence)), text
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_two_faults_in_one_object_are_both_found_where_kubeconform_finds_either(
@@ -352,6 +381,28 @@ def known_difference(name: str) -> bool:
         part in name
         for part in ("'tlsConfig'", "'oauth2'", "'scmProvider'", "'matrix', 'generators'", "'merge', 'generators'")
     )
+
+
+def test_kubeconform_reads_what_schemas_add_writes_and_refuses_nothing_that_is_accepted(
+    real: Schemas, kubeconform: Path, tmp_path: Path
+) -> None:
+    add.add(tmp_path, sorted({body["kind"] for body in EXAMPLES}), SHARED / "crds")
+    known = Schemas.load(NEWEST, locations=[add.LAYOUT], root=tmp_path)
+    chosen = [(name, mutant) for body in EXAMPLES for name, mutant in mutants(body)]
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    for index, (_, mutant) in enumerate(chosen):
+        (folder / f"{index}.json").write_text(json.dumps(mutant), encoding="utf-8")
+    command = [str(kubeconform), "-strict", "-n", "4", "-output", "json", "-verbose", "-kubernetes-version"]
+    command += [f"{NEWEST}.0", "-schema-location", str(tmp_path / add.LAYOUT), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    rows = {int(Path(row["filename"]).stem): row for row in json.loads(done.stdout)["resources"]}
+    refused = {index for index, row in rows.items() if row["status"] != "statusValid"}
+    assert len(rows) == len(chosen)
+    assert len(refused) > len(chosen) / 2
+    assert not [row["msg"] for row in rows.values() if "could not find schema" in row["msg"]]
+    for judge_here in (known, real):
+        assert [chosen[index][0] for index in sorted(refused) if not problems(chosen[index][1], judge_here)] == []
 
 
 def test_no_field_that_a_real_crd_has_is_unknown_to_the_shipped_schema(real: Schemas) -> None:

@@ -47,7 +47,10 @@ class Location:
 
     @classmethod
     def parse(cls, text: str, root: Path | None) -> Location:
-        """LocationError where the entry is a URL, leaves ROOT, or uses a variable kubeconform does not have."""
+        """LocationError where the entry is a URL, leaves ROOT, or uses a variable kubeconform does not have.
+
+        An absolute path is taken where it is below `root`: the command line of `lint` may name any folder.
+        """
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", text):
             raise LocationError(
                 f"[schemas] locations: {text!r} is not a path in the repo, and a check opens no network; "
@@ -55,6 +58,8 @@ class Location:
             )
         if root is None:
             raise LocationError(f"[schemas] locations: {text!r} has no root to start from")
+        if Path(text).is_absolute() and Path(text).is_relative_to(root):
+            text = str(Path(text).relative_to(root))
         if Path(text).is_absolute() or ".." in Path(text).parts:
             raise LocationError(f"[schemas] locations: {text!r} leaves the repo; write a path relative to its root")
         if text.endswith((".yaml", ".yml")):
