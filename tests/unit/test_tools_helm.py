@@ -622,6 +622,42 @@ def test_a_render_that_eats_all_memory_ends_the_worker_only(helm: Tool, helm_wor
     assert isinstance(after, Output)
 
 
+BOMBS = {
+    "an endless nested loop": (BOMB, "did not"),
+    "a list of a billion": ("{{ until 1000000000 | len }}", "memory limit"),
+    "endless output": (
+        "{{ range until 100000 }}{{ range until 100000 }}{{ repeat 1000 `x` }}{{ end }}{{ end }}",
+        ("memory limit", "did not", "wrote more"),
+    ),
+    "a string that doubles": (
+        "{{ $s := `x` }}{{ range until 60 }}{{ $s = print $s $s }}{{ end }}",
+        ("memory limit", "did not", "wrote more", "panic"),
+    ),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@pytest.mark.parametrize("way", ["worker", "program"])
+def test_a_chart_that_never_ends_ends_within_its_limits(
+    bomb: tuple[str, str | tuple[str, ...]],
+    linked: bool,
+    helm: Tool,
+    helm_worker: Tool,
+    chart: Chart,
+) -> None:
+    text, reasons = bomb
+    already = children()
+    limits = Limits(seconds=3, output_bytes=16 << 20, memory_bytes=2 << 30)
+    with Pool(helm, helm_worker if way == "worker" else None, 1, limits=limits) as pool:
+        began = time.monotonic()
+        result = pool.submit(request(chart({"templates/x.yaml": text}))).result(timeout=60)
+        # A worker that died is followed by one try with the program.
+        assert time.monotonic() - began < (2 if way == "worker" else 1) * limits.seconds + 3
+    assert isinstance(result, Unavailable)
+    assert any(reason in result.reason for reason in ((reasons,) if isinstance(reasons, str) else reasons)), result
+    assert children() == already
+
+
 def test_the_worker_ends_with_its_reader_also_in_the_middle_of_a_render(helm_worker: Tool, chart: Chart) -> None:
     bomb = chart({"templates/x.yaml": BOMB}, name="bomb")
     asked = json.dumps({"chart": bomb, "name": "x"}).encode() + b"\n"

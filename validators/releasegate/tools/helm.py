@@ -25,6 +25,7 @@ from releasegate import process
 from releasegate.tools import store
 
 LIMITS = process.Limits(seconds=60, output_bytes=64 << 20, memory_bytes=4 << 30)
+_WORKERS_MEMORY = 768 << 20  # where Go starts to collect harder, all workers of a pool together
 _DEAD_PROXY = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
 
@@ -338,7 +339,7 @@ class Pool:
         """Start a worker process; None when there is none to use."""
         if self._worker is None or self._closed.is_set():
             return None
-        return _serving(self._worker, self.limits, self._cancel)
+        return _serving(self._worker, self.limits, self._cancel, len(self._threads))
 
     def give_up_worker(self, problem: str) -> None:
         """Use the helm program from now on, and remember why."""
@@ -353,7 +354,7 @@ def _worker_problem(tool: store.Tool, worker: store.Tool | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _serving(worker: store.Tool, limits: process.Limits, cancel: process.Cancel) -> Any:
+def _serving(worker: store.Tool, limits: process.Limits, cancel: process.Cancel, jobs: int) -> Any:
     with (
         tempfile.TemporaryDirectory(prefix="releasegate-helm-", ignore_cleanup_errors=True) as folder,
         process.serve(
@@ -361,7 +362,13 @@ def _serving(worker: store.Tool, limits: process.Limits, cancel: process.Cancel)
             cwd=Path(folder),
             # base64 makes an answer a third longer than what was rendered.
             limits=process.Limits(output_bytes=limits.output_bytes * 4 // 3 + 4096, memory_bytes=limits.memory_bytes),
-            env={**_environment(Path(folder)), "GOGC": "400", "GOMEMLIMIT": "1GiB"},
+            # One processor each, as the pool is as wide as the machine; little collection, within a common budget.
+            env={
+                **_environment(Path(folder)),
+                "GOMAXPROCS": "1",
+                "GOGC": "800",
+                "GOMEMLIMIT": f"{max(_WORKERS_MEMORY // jobs, 64 << 20)}",
+            },
             cancel=cancel,
         ) as channel,
     ):
