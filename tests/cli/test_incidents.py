@@ -7,14 +7,15 @@ A story's expect.toml, all keys but exit_code optional:
     verdict = "failed"                   # the verdict of those cases: failed or not-evaluated
     cases = ["prod/api"]                 # globs over environment/release: these, all of them, and no others are red
     path = "helm/api/values-prod.yaml"   # every finding of those cases is there
-    at = 'tag: "1.7.3"'                  # and on a line that holds this text; without it a line is not asked for
+    at = 'tag: "1.7.3"'                  # and on a line that holds this text; without it a line is not asked for;
+                                         # for wrong use and config (exit code 4) the command prints path:line
     message_contains = "…"
     output_contains = ["…"]              # in what the command prints
     args = ["--env", "production"]       # further arguments of `releasegate check`
     helm = "missing"                     # or "hangs", "garbage": the helm that this run finds
 
 Not counted as red cases of other rules: what is only a consequence of the named one, a case that could not be judged
-because its release did not render.
+because its release did not render, and the expectation of an environment where for that reason nothing was judged.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def environment(helm: store.Tool, tmp_path_factory: pytest.TempPathFactory) -> d
 
 FAKE_HELM = """#!/bin/sh
 # Says that it is helm, and then does not do what helm does.
-case "$*" in
-  *version*) echo 'v4.3.1+gdeadbee'; exit 0 ;;
+case "$1" in
+  version) echo 'v4.3.1+gdeadbee'; exit 0 ;;
 esac
 {does}
 """
@@ -134,8 +135,10 @@ def _running(folder: Path) -> list[str]:
     return found
 
 
-def _consequence(case: Mapping[str, Any], unrendered: set[str]) -> bool:
-    """The case could not be judged because a release did not render."""
+def _consequence(case: Mapping[str, Any], unrendered: set[str], environments: set[str]) -> bool:
+    """The case could not be judged because a release did not render; `environments` hold such releases."""
+    if case["rule"].startswith("expect/"):
+        return case["subjects"] == 0 and case["environment"] in environments
     return case["verdict"] == "not-evaluated" and (
         case["reason"] == "not rendered" or (case["release"] is None and case["reason"] in unrendered)
     )
@@ -188,6 +191,10 @@ def test_the_incident_is_caught_by_exactly_the_rule_it_names(
     assert not list(tmp_path.glob("report.json?*")), "a half-written report was left"
     if ran.code == 4:
         assert ran.report is None or ran.report["exit_code"] == 4
+        if "path" in expected:
+            lines = (root / expected["path"]).read_text(encoding="utf-8").splitlines()
+            (line,) = [number for number, text in enumerate(lines, 1) if expected["at"] in text]
+            assert f"{expected['path']}:{line}" in ran.output
         return
     assert ran.report is not None, "the report is written whatever the verdict"
     assert ran.report["exit_code"] == expected["exit_code"]
@@ -199,7 +206,8 @@ def _judge(report: Mapping[str, Any], expected: Mapping[str, Any], root: Path) -
     red = [case for case in report["cases"] if case["verdict"] in RED]
     own = [case for case in red if case["rule"] == expected["rule"]]
     unrendered = {reason for case in own if case["rule"] == "render/succeeds" for reason in _reasons(case)}
-    others = [case["id"] for case in red if case not in own and not _consequence(case, unrendered)]
+    environments = {case["environment"] for case in red if case["reason"] == "not rendered"}
+    others = [case["id"] for case in red if case not in own and not _consequence(case, unrendered, environments)]
     assert others == [], "another rule is red too"
     assert own, f"{expected['rule']} has no red case"
     assert {case["verdict"] for case in own} == {expected["verdict"]}
