@@ -640,7 +640,7 @@ BOMBS = {
 @pytest.mark.parametrize("way", ["worker", "program"])
 def test_a_chart_that_never_ends_ends_within_its_limits(
     bomb: tuple[str, str | tuple[str, ...]],
-    linked: bool,
+    way: str,
     helm: Tool,
     helm_worker: Tool,
     chart: Chart,
