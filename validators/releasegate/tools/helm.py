@@ -233,7 +233,7 @@ def _error(stderr: bytes) -> str | None:
 
 _DEBUG_HINT = re.compile(r"\s*Use --debug flag to render out invalid YAML\s*\Z")
 # helm 4 prints a stack, one "<template>:<line>:<column>" per line; helm 3 and parse errors put it into the sentence.
-_FRAME = re.compile(r"^(?:template: )?([^\s:(]+):(\d+):(\d+)(?::|$)", re.MULTILINE)
+_FRAME = re.compile(r"(?:^|\btemplate: )([^\s:(]+):(\d+):(\d+)(?::|$)", re.MULTILINE)
 _INNER = re.compile(r"(?:template: |at \(|in \()([^\s:()]+)(?::(\d+))?(?::(\d+))?")
 _YAML = re.compile(r"\b(?:YAML parse error on|error unmarshaling JSON in|unable to parse YAML in) ([^\s:]+):")
 _VALUES = re.compile(r"^failed to parse (/.+?): ", re.MULTILINE)
