@@ -112,7 +112,7 @@ def releasegate(tmp_path: Path) -> Callable[..., Said]:
             timeout=300,
         )
         report: dict[str, Any] = {}
-        if "--json" in arguments:
+        if "--json" in arguments[:-1]:
             wanted = arguments[arguments.index("--json") + 1]
             if wanted != "-" and Path(wanted).exists():
                 report = json.loads(Path(wanted).read_text())

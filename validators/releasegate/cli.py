@@ -236,10 +236,10 @@ class _usage_errors:  # noqa: N801 - reads as a with statement
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         from releasegate import config as configuration  # noqa: PLC0415
-        from releasegate import git, run  # noqa: PLC0415
+        from releasegate import git, run, schemas  # noqa: PLC0415
         from releasegate.report import json as json_report  # noqa: PLC0415
 
-        if isinstance(error, (run.UsageError, configuration.ConfigError, git.GitError)):
+        if isinstance(error, (run.UsageError, configuration.ConfigError, git.GitError, schemas.LocationError)):
             if self._json_file is not None:
                 json_report.write(json_report.usage_error(str(error)), self._json_file)
             raise click.UsageError(str(error)) from None

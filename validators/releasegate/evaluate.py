@@ -164,7 +164,7 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
     subjects = sum(one.subjects for one in members)
     if subjects:
         return _decide(case, Level.ON, subjects)
-    if any(one.outcome is Outcome.NOT_EVALUATED for one in members):
+    if any(one.unjudged for one in members):
         unsaid = _decide(case, Level.ON, 0)
         return replace(unsaid, reason="its cases could not be judged; each says why")
     missing = Finding(

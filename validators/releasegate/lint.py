@@ -141,7 +141,8 @@ class _Judge:
             verdicts += [
                 self._judge(rule, release.name, (rendered,), release)
                 for rule in self.rules.values()
-                if rule.scope is Scope.RELEASE
+                # A file renders to what it holds: the case is there only to say that it cannot be read.
+                if rule.scope is Scope.RELEASE and (rule.needs_render or isinstance(rendered, Unrendered))
             ]
         return renders, verdicts
 

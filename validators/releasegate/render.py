@@ -485,7 +485,7 @@ class _Answer:
             return _Broken(reason=outcome.reason, remedy=outcome.remedy, broken=False)
         if isinstance(outcome, helm.TemplateError):
             return _Broken(
-                reason=f"helm template: {outcome.message}",
+                reason=f"helm template: {' '.join(outcome.message.split())}",
                 remedy="mend the template or the values it reads; `releasegate render {release}` shows the same error",
                 place=_template_place(self._chart, outcome),
             )

@@ -56,7 +56,7 @@ def _entry(cause: Cause, root: Path) -> Iterator[str]:
     else:
         if cause.place is not None:
             yield f"  {click.style('-->', fg='blue')} {cause.place}"
-            yield from _snippet(cause.place, root)
+            yield from _snippet(cause, cause.place, root)
         about = _objects(cause)
         if about:
             yield f"  in {about}"
@@ -77,7 +77,8 @@ def _examples(cause: Cause) -> Iterator[tuple[CaseId, Finding]]:
             yield case, finding
 
 
-def _snippet(place: Place, root: Path) -> Iterator[str]:
+def _snippet(cause: Cause, place: Place, root: Path) -> Iterator[str]:
+    """Show the line and the one before it, without the values of a Secret it may hold."""
     if place.line is None:
         return
     path = root / place.path
@@ -91,12 +92,16 @@ def _snippet(place: Place, root: Path) -> Iterator[str]:
         return
     width = len(str(place.line))
     for number in range(max(1, place.line - 1), place.line + 1):
-        yield f"  {click.style(f'{number:>{width}} |', fg='blue')} {_cut(clean(text[number - 1]))}"
+        yield f"  {click.style(f'{number:>{width}} |', fg='blue')} {_cut(_fit(cause, text[number - 1]))}"
     if place.column is not None:
-        line = clean(text[place.line - 1])
+        line = _fit(cause, text[place.line - 1])
         length = len(line[place.column - 1 :].split(" #")[0].rstrip()) or 1
         carets = "^" * min(length, MAX_WIDTH - place.column)
         yield f"  {' ' * width} {click.style('|', fg='blue')} {' ' * (place.column - 1)}{click.style(carets, fg='red')}"
+
+
+def _fit(cause: Cause, line: str) -> str:
+    return message(cause.entries[0][1], line) if cause.entries else clean(line)
 
 
 def _objects(cause: Cause) -> str:
