@@ -547,6 +547,9 @@ def test_the_worker_says_exactly_what_the_program_says(
     for asked in requests:
         program, worker = both(pools, asked)
         assert worker == program
+        linted, linted_by_worker = (pool.submit_lint(asked).result(timeout=60) for pool in pools)
+        assert isinstance(linted, LintOutput)
+        assert linted_by_worker == linted
 
 
 @pytest.mark.parametrize(
@@ -570,8 +573,11 @@ def test_the_worker_refuses_what_the_program_refuses(
     changes: dict[str, object], pools: tuple[Pool, Pool], chart: Chart
 ) -> None:
     root = chart({"templates/x.yaml": "kind: {{ .Release.Name }}\nall: {{ .Values | toJson }}\n"})
-    program, worker = both(pools, request(**{"chart": root, **changes}))  # type: ignore[arg-type]
+    asked = request(**{"chart": root, **changes})  # type: ignore[arg-type]
+    program, worker = both(pools, asked)
     assert worker == program
+    linted, linted_by_worker = (pool.submit_lint(asked).result(timeout=60) for pool in pools)
+    assert linted_by_worker == linted
 
 
 def test_a_packaged_subchart_and_a_link_out_of_the_chart_are_read_alike(

@@ -262,6 +262,9 @@ def template_error(message: str, chart: str) -> TemplateError:
     return TemplateError(message.replace(f"{chart}/", ""), match[1] if match else None)
 
 
+_Job = tuple[Future[Any], TemplateRequest, bool]  # the last: lint it
+
+
 class Pool:
     """Renders in parallel: `jobs` threads, each with a worker process of its own, or with one helm per request.
 
@@ -280,7 +283,7 @@ class Pool:
         self._worker = worker if self.worker_problem is None else None
         self._cancel = process.Cancel()
         self._closed = threading.Event()
-        self._requests: queue.SimpleQueue[tuple[Future[Result], TemplateRequest] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         # Daemons: an interrupt must not wait for a render.
         self._threads = [
             threading.Thread(target=self._work, name=f"helm-{n}", daemon=True) for n in range(max(jobs, 1))
@@ -289,12 +292,21 @@ class Pool:
             thread.start()
 
     def submit(self, request: TemplateRequest) -> Future[Result]:
-        """Queue a request; RuntimeError once the pool is closed."""
+        """Queue a render; RuntimeError once the pool is closed."""
+        future: Future[Result] = Future()
+        self._put((future, request, False))
+        return future
+
+    def submit_lint(self, request: TemplateRequest) -> Future[LintOutput | Unavailable]:
+        """Queue a `helm lint`; RuntimeError once the pool is closed."""
+        future: Future[LintOutput | Unavailable] = Future()
+        self._put((future, request, True))
+        return future
+
+    def _put(self, job: _Job) -> None:
         if self._closed.is_set():
             raise RuntimeError("the pool is closed")
-        future: Future[Result] = Future()
-        self._requests.put((future, request))
-        return future
+        self._requests.put(job)
 
     def close(self) -> None:
         """Stop everything at once: kill what runs, cancel what waits."""
@@ -323,17 +335,21 @@ class Pool:
     def _work(self) -> None:
         with _Worker(self) as worker:
             while (item := self._requests.get()) is not None:
-                future, request = item
+                future, request, linting = item
                 if not future.set_running_or_notify_cancel():
                     continue
                 try:
-                    future.set_result(worker.render(request))
+                    future.set_result(worker.lint(request) if linting else worker.render(request))
                 except BaseException as error:  # noqa: BLE001 -- whoever waits for it must hear of it
                     future.set_exception(error)
 
     def program(self, request: TemplateRequest) -> Result:
         """Render with the helm program, under this pool's limits."""
         return template(self.tool, request, limits=self.limits, cancel=self._cancel)
+
+    def program_lint(self, request: TemplateRequest) -> LintOutput | Unavailable:
+        """Lint with the helm program, under this pool's limits."""
+        return lint(self.tool, request, limits=self.limits, cancel=self._cancel)
 
     def serve(self) -> contextlib.AbstractContextManager[process.Channel] | None:
         """Start a worker process; None when there is none to use."""
@@ -394,17 +410,38 @@ class _Worker:
         refusal = _refusal(request)
         if refusal is not None:
             return refusal
+        began = time.monotonic()
+        answer = self._ask(_worker_request(request))
+        if answer is None:
+            return self.pool.program(request)
+        if isinstance(answer, process.Stopped):
+            return _unavailable(answer, request)
+        return _read_render(answer, time.monotonic() - began, request)
+
+    def lint(self, request: TemplateRequest) -> LintOutput | Unavailable:
+        """Lint with the worker, or with the program where the worker cannot be used."""
+        if _refusal(request) is not None:
+            return self.pool.program_lint(request)
+        answer = self._ask({**_worker_request(request), "lint": True})
+        if answer is None:
+            return self.pool.program_lint(request)
+        if isinstance(answer, process.Stopped):
+            return _unavailable(answer, request)
+        read = _read_answer(answer)
+        if read is None:
+            return Unavailable(*_UNREADABLE)
+        return _lint_result(read[0].decode("utf-8", errors="replace"), read[1] or None, request)
+
+    def _ask(self, request: Mapping[str, Any]) -> bytes | process.Stopped | None:
+        """Ask the worker: its answer, Stopped when it hung, None when the program has to do it."""
         channel = self._started()
         if channel is None:
-            return self.pool.program(request)
-        began = time.monotonic()
-        answer = channel.ask(json.dumps(_worker_request(request)).encode(), self.pool.limits.seconds)
-        if isinstance(answer, process.Stopped):
-            self._drop()
-            if answer.reason.startswith("did not answer"):
-                return _unavailable(answer, request)
-            return self.pool.program(request)
-        return _read_answer(answer, time.monotonic() - began, request)
+            return None
+        answer = channel.ask(json.dumps(request).encode(), self.pool.limits.seconds)
+        if isinstance(answer, bytes):
+            return answer
+        self._drop()
+        return answer if answer.reason.startswith("did not answer") else None
 
     def _started(self) -> process.Channel | None:
         if self.channel is None:
@@ -456,21 +493,37 @@ def _hello_problem(answer: bytes | process.Stopped, version: str) -> str | None:
     return None if linked == version else f"it links helm {linked}, the tool is {version}"
 
 
-def _read_answer(answer: bytes, seconds: float, request: TemplateRequest) -> Result:
+_UNREADABLE = ("the render worker answered something unreadable", "releasegate tools install")
+
+
+def _read_answer(answer: bytes) -> tuple[bytes, str] | None:
+    """Return (output, error) of an answer, None when it is none."""
     try:
         read = json.loads(answer)
         error = base64.b64decode(read["error"] or "", validate=True)
-        if error:
-            return template_error(error.decode("utf-8", errors="replace"), request.chart)
-        return _output(base64.b64decode(read["output"] or "", validate=True), seconds)
+        return base64.b64decode(read["output"] or "", validate=True), error.decode("utf-8", errors="replace")
     except (ValueError, KeyError, TypeError):
-        return Unavailable("the render worker answered something unreadable", "releasegate tools install")
+        return None
+
+
+def _read_render(answer: bytes, seconds: float, request: TemplateRequest) -> Result:
+    read = _read_answer(answer)
+    if read is None:
+        return Unavailable(*_UNREADABLE)
+    output, error = read
+    return template_error(error, request.chart) if error else _output(output, seconds)
 
 
 _LINT = re.compile(r"^\[(INFO|WARNING|ERROR|UNKNOWN)\] ([^:\n]*): ?", re.MULTILINE)
 
 
-def lint(tool: store.Tool, request: TemplateRequest, *, limits: process.Limits = LIMITS) -> LintOutput | Unavailable:
+def lint(
+    tool: store.Tool,
+    request: TemplateRequest,
+    *,
+    limits: process.Limits = LIMITS,
+    cancel: process.Cancel | None = None,
+) -> LintOutput | Unavailable:
     """Run `helm lint` with the request's values (release name, API versions and CRDs mean nothing to it)."""
     refusal = _refusal(request)
     if refusal is not None:
@@ -483,22 +536,26 @@ def lint(tool: store.Tool, request: TemplateRequest, *, limits: process.Limits =
     arguments += _values_arguments(
         _last(request, strings=False), _last(request, strings=True), dict(request.set_files), request.values_files
     )
-    said = _helm(tool, arguments, limits, None)
+    said = _helm(tool, arguments, limits, cancel)
     if not isinstance(said, process.Completed):
         return _unavailable(said, request)
-    if said.returncode not in {0, 1}:
+    error = _error(said.stderr)
+    if said.returncode not in {0, 1} or (said.returncode == 1 and error is None):
         return Unavailable(*_crashed(said))
     text = said.stdout.decode("utf-8", errors="replace")
+    return _lint_result(text, error if said.returncode else None, request)
+
+
+def _lint_result(text: str, error: str | None, request: TemplateRequest) -> LintOutput | Unavailable:
+    """Read what lint printed; `error` is what it ended with."""
     messages = _lint_messages(text, request.chart)
     if messages:
         return LintOutput(messages)
-    if said.returncode == 0 and "1 chart(s) linted, 0 chart(s) failed" in text:
+    if error is not None:  # values that cannot be merged end it before it lints anything
+        found = template_error(error, request.chart)
+        return LintOutput((("error", found.path or "", found.message),))
+    if "1 chart(s) linted, 0 chart(s) failed" in text:
         return LintOutput(())
-    # Values that cannot be merged end it before it lints anything.
-    message = _error(said.stderr)
-    if said.returncode == 1 and message is not None:
-        error = template_error(message, request.chart)
-        return LintOutput((("error", error.path or "", error.message),))
     return Unavailable("helm lint said nothing that can be read", "releasegate tools install helm")
 
 

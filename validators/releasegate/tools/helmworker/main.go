@@ -1,8 +1,8 @@
-// Command helmworker renders charts as `helm template` does, many in one process: one JSON request per line on
+// Command helmworker renders charts as `helm template` does, and lints them as `helm lint` does, many in one process: one JSON request per line on
 // stdin, one JSON answer per line on stdout. It links the Helm module of its go.mod; a test compares its answers with
 // those of the helm program byte by byte.
 //
-// It follows pkg/cmd/template.go and pkg/cmd/install.go (runInstall) of that module, with what they could do and a
+// It follows pkg/cmd/template.go, pkg/cmd/install.go (runInstall) and pkg/cmd/lint.go of that module, with what they could do and a
 // render must not taken out: no getters (values files are files, never URLs), no registry client, no plugins, no
 // dependency update, no output directory. It ends as soon as stdin is closed, also in the middle of a render, so that
 // it cannot outlive whoever started it.
@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -39,6 +40,7 @@ var source = "unknown"
 
 type request struct {
 	Hello       bool     `json:"hello"`
+	Lint        bool     `json:"lint"`
 	Chart       string   `json:"chart"`
 	Name        string   `json:"name"`
 	Namespace   string   `json:"namespace"`
@@ -103,9 +105,13 @@ func handle(line []byte) answer {
 	if req.Hello {
 		return answer{Helm: linkedHelm(), Source: source}
 	}
-	output, err := template(req)
+	work := template
+	if req.Lint {
+		work = lint
+	}
+	output, err := work(req)
 	if err != nil {
-		return answer{Error: []byte(err.Error())}
+		return answer{Output: output, Error: []byte(err.Error())}
 	}
 	return answer{Output: output}
 }
@@ -134,13 +140,11 @@ func template(req request) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if req.KubeVersion != "" {
-		kubeVersion, err := common.ParseKubeVersion(req.KubeVersion)
-		if err != nil {
-			return nil, fmt.Errorf("invalid kube version '%s': %w", req.KubeVersion, err)
-		}
-		client.KubeVersion = kubeVersion
+	kubeVersion, err := parseKubeVersion(req.KubeVersion)
+	if err != nil {
+		return nil, err
 	}
+	client.KubeVersion = kubeVersion
 	client.DryRunStrategy = action.DryRunClient
 	client.ReleaseName = "release-name"
 	client.NameTemplate = req.Name
@@ -167,6 +171,62 @@ func template(req request) ([]byte, error) {
 	return manifests.Bytes(), nil
 }
 
+// lint is newLintCmd's RunE for one chart: what it prints, and the error it ends with.
+func lint(req request) ([]byte, error) {
+	client := action.NewLint()
+	kubeVersion, err := parseKubeVersion(req.KubeVersion)
+	if err != nil {
+		return nil, err
+	}
+	client.KubeVersion = kubeVersion
+	client.Namespace = namespace(req)
+	client.SkipSchemaValidation = true
+	merged, err := mergeValues(req)
+	if err != nil {
+		return nil, err
+	}
+	result := client.Run([]string{req.Chart}, merged)
+	var message bytes.Buffer
+	fmt.Fprintf(&message, "==> Linting %s\n", req.Chart)
+	if len(result.Messages) == 0 {
+		for _, err := range result.Errors {
+			fmt.Fprintf(&message, "Error %s\n", err)
+		}
+	}
+	for _, msg := range result.Messages {
+		fmt.Fprintf(&message, "%s\n", msg)
+	}
+	fmt.Fprint(&message, "\n")
+	if len(result.Errors) != 0 {
+		return message.Bytes(), errors.New("1 chart(s) linted, 1 chart(s) failed")
+	}
+	fmt.Fprintln(&message, "1 chart(s) linted, 0 chart(s) failed")
+	return message.Bytes(), nil
+}
+
+func parseKubeVersion(text string) (*common.KubeVersion, error) {
+	if text == "" {
+		return nil, nil
+	}
+	parsed, err := common.ParseKubeVersion(text)
+	if err != nil {
+		return nil, fmt.Errorf("invalid kube version '%s': %w", text, err)
+	}
+	return parsed, nil
+}
+
+func mergeValues(req request) (map[string]any, error) {
+	options := values.Options{ValueFiles: req.Values, Values: req.Set, StringValues: req.SetString, FileValues: req.SetFile}
+	return options.MergeValues(nil) // no getters: nothing is fetched
+}
+
+func namespace(req request) string {
+	if req.Namespace == "" {
+		return "default"
+	}
+	return req.Namespace
+}
+
 // install is runInstall.
 func install(client *action.Install, req request) (*release.Release, error) {
 	name, chartRef, err := client.NameAndChart([]string{req.Chart})
@@ -179,8 +239,7 @@ func install(client *action.Install, req request) (*release.Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := values.Options{ValueFiles: req.Values, Values: req.Set, StringValues: req.SetString, FileValues: req.SetFile}
-	merged, err := options.MergeValues(nil) // no getters: nothing is fetched
+	merged, err := mergeValues(req)
 	if err != nil {
 		return nil, err
 	}
@@ -202,10 +261,7 @@ func install(client *action.Install, req request) (*release.Release, error) {
 			return nil, fmt.Errorf("an error occurred while checking for chart dependencies. You may need to run 'helm dependency build' to fetch missing dependencies: %w", err)
 		}
 	}
-	client.Namespace = req.Namespace
-	if client.Namespace == "" {
-		client.Namespace = "default"
-	}
+	client.Namespace = namespace(req)
 	result, err := client.RunWithContext(context.Background(), loaded, merged)
 	if err != nil {
 		return nil, err
