@@ -111,7 +111,7 @@ def test_a_key_that_a_merge_sets_too_is_what_strict_readers_refuse(reader: None)
     assert read.value["a"] == {"k": 3, "l": 2}
     assert read.value["b"] == {"k": 1, "l": 2}
     assert read.problems == (
-        (4, 'key "k" is also set by the merge key on line 3'),
+        (4, 'key "k" is also set by the merge key above it'),
         (7, 'key "k" is overridden by this merge key'),
     )
 

@@ -590,7 +590,7 @@ def _shortest_float32(value: float) -> str:
     text = next(text for text in (f"{single:.{digits}e}" for digits in range(10)) if _same_float32(text, single))
     mantissa, exponent = text.split("e")
     power = int(exponent)
-    if power < _EXPONENT_BELOW or power >= max(_EXPONENT_FROM, 0):
+    if power < _EXPONENT_BELOW or power >= _EXPONENT_FROM:
         return f"{mantissa}e{power:+03d}"
     places = max(len(mantissa.lstrip("-").replace(".", "")) - 1 - power, 0)
     return f"{float(text):.{places}f}"
@@ -798,7 +798,7 @@ class _Expanding:
     def _fill(self, made: dict[str, Any], node: Node, *, aliased: bool) -> None:
         """Decode the pairs of a mapping into `made`. A merge key overrides what stands above it, as in go-yaml v2."""
         own: set[str] = set()
-        merged: dict[str, int] = {}
+        merged: set[str] = set()
         repeated = False
         for pair, (key_node, value_node) in enumerate(node.value):
             key = _key_of(key_node, self.text)
@@ -809,14 +809,14 @@ class _Expanding:
                 line = _place(key_node.start_mark, self.text)[0]
                 for name in own & held.keys():
                     self.problems.append((line, f'key "{name}" is overridden by this merge key'))
-                merged |= dict.fromkeys(held.keys() - before, line)
+                merged |= held.keys() - before
                 made |= held
                 continue
             self._child_count(node, 2 * pair, aliased=aliased)
             made[key] = self._child(node, 2 * pair + 1, value_node, aliased=aliased)
             if key in merged and key not in own:
                 line = _place(key_node.start_mark, self.text)[0]
-                self.problems.append((line, f'key "{key}" is also set by the merge key on line {merged[key]}'))
+                self.problems.append((line, f'key "{key}" is also set by the merge key above it'))
             if key in own:
                 repeated = True
             own.add(key)

@@ -1,1 +1,44 @@
 """Does every image name one build for ever?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from releasegate import k8s
+from releasegate.model import Manifest
+from releasegate.rules import Evidence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Use:
+    """One place of a rendered object that names an image."""
+
+    manifest: Manifest
+    image: k8s.ImageUse
+
+    @property
+    def where(self) -> str:
+        """`container app of Deployment api`, for messages."""
+        image = self.image
+        part = "field " + image.pointer if image.role == "field" else f"{_ROLES[image.role]} {image.container or '?'}"
+        return f"{part} of {self.manifest.kind} {self.manifest.name}"
+
+
+_ROLES = {
+    "container": "container",
+    "initContainer": "init container",
+    "ephemeralContainer": "ephemeral container",
+    "volume": "image volume",
+}
+
+
+def uses(evidence: Evidence) -> Sequence[Use]:
+    """Every use of an image in the render: pod specs of any kind, image volumes, fields of custom resources."""
+    fields = evidence.config.images_fields
+    return [
+        Use(manifest, image)
+        for rendered in evidence.rendered
+        for manifest in rendered.manifests
+        for image in k8s.images(manifest.body, fields)
+    ]
