@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 
 from releasegate import yamlio
-from releasegate.discover.argo import Found, Repository, mapping, string
+from releasegate.discover.argo import Found, Repository, listed, mapping, string
 from releasegate.discover.files import Files, Unreadable, doublestar, greedy
 from releasegate.model import ENVIRONMENT_NAME, REPO_NODE, NotUnderstood, Tree
 
@@ -96,7 +96,7 @@ def _application(found: Found, spec: Mapping[str, Any], generator: Mapping[str, 
         _overlay(template, own) if own else template,
         parameters,
         go_template=spec.get("goTemplate") is True,
-        strict=any(string(one).strip() == "missingkey=error" for one in spec.get("goTemplateOptions") or ()),
+        strict=any(string(one).strip() == "missingkey=error" for one in listed(spec.get("goTemplateOptions"))),
     )
     metadata = mapping(found.body.get("metadata"))
     body = {
@@ -162,8 +162,8 @@ def _selected(selector: Mapping[str, Any], parameters: Parameters) -> bool:
     for key, value in mapping(selector.get("matchLabels")).items():
         if flat.get(key) != value:
             return False
-    for one in selector.get("matchExpressions") or ():
-        key, operator, values = one.get("key"), one.get("operator"), one.get("values") or []
+    for one in map(mapping, listed(selector.get("matchExpressions"))):
+        key, operator, values = string(one.get("key")), one.get("operator"), listed(one.get("values"))
         held = flat.get(key)
         answers = {
             "In": held in values,
@@ -171,7 +171,7 @@ def _selected(selector: Mapping[str, Any], parameters: Parameters) -> bool:
             "Exists": key in flat,
             "DoesNotExist": key not in flat,
         }
-        if operator not in answers:
+        if not isinstance(operator, str) or operator not in answers:
             raise NotEvaluated(f"selector operator {operator!r} is unknown")
         if not answers[operator]:
             return False
@@ -246,7 +246,7 @@ def _repo_path(path: str, tree: Tree) -> str:
 
 def _directories(entries: Any, files: Files) -> Iterator[str]:
     """Go's path.Match over every folder that is not hidden; any exclude wins (generators/git.go)."""
-    wanted = [mapping(entry) for entry in entries] if isinstance(entries, list) else []
+    wanted = [mapping(entry) for entry in listed(entries)]
     for folder in files.folders():
         path = _repo_path(folder, files.tree)
         if any(part.startswith(".") for part in path.split("/")):
@@ -263,7 +263,7 @@ def _one_level(pattern: str) -> re.Pattern[str]:
 
 def _matching_files(entries: Any, files: Files) -> Iterator[str]:
     """The controller's default: git's pathspec, where `*` crosses `/`. Newer globbing is an option of the cluster."""
-    wanted = [mapping(entry) for entry in entries] if isinstance(entries, list) else []
+    wanted = [mapping(entry) for entry in listed(entries)]
     for file in files.tree.files:
         path = _repo_path(file, files.tree)
         matching = [entry for entry in wanted if _pathspec(string(entry.get("path")), path)]

@@ -134,6 +134,11 @@ def makes_applications(text: str) -> bool:
     return _WRITES_KIND.search(text) is not None or _COMPUTES_KIND.search(text) is not None
 
 
+def listed(value: Any) -> list[Any]:
+    """Return the value when it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
 # --- manifests in files -------------------------------------------------------------------------------------------
 
 
@@ -627,9 +632,8 @@ class _Reader:
         self, helm: Mapping[str, Any], pointer: str, source: Mapping[str, Any], override: tuple[str, str] | None
     ) -> tuple[Parameter, ...]:
         """Argo CD keeps parameters by name: the last of one name wins (util/helm/cmd.go, TemplateOpts.Set)."""
-        entries = helm.get("parameters")
         written: dict[tuple[str, bool], Parameter] = {}
-        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        for index, entry in enumerate(listed(helm.get("parameters"))):
             one = mapping(entry)
             name, value = string(one.get("name")), one.get("value")
             if not name:
@@ -784,5 +788,5 @@ def _tells(helm: Mapping[str, Any], name: str, destination: str) -> dict[str, An
         "helm_release": string(helm.get("releaseName")) or name,
         "namespace": string(helm.get("namespace")) or destination or "default",
         "kube_version": string(helm.get("kubeVersion")) or None,
-        "api_versions": tuple(one for one in helm.get("apiVersions") or () if isinstance(one, str)),
+        "api_versions": tuple(one for one in listed(helm.get("apiVersions")) if isinstance(one, str)),
     }
