@@ -35,6 +35,7 @@ NOT_RENDERED = "not rendered"
 SYSTEMIC_SHARE = 0.8
 SYSTEMIC_FLOOR = 5  # fewer findings fit on a screen as they are
 SYSTEMIC_EXAMPLES = 3
+SHOWN_REASONS = 3
 
 EXPECTED_FAMILIES = ("render", "schema", "images")
 DISCOVERED = "expect/discovered"
@@ -342,17 +343,23 @@ def _of_systemic(rule: Rule, where: str | None, share: tuple[int, int], members:
 
 def _of_gaps(group: str, members: list[tuple[CaseId, Unjudged]], *, advised: bool) -> Cause:
     case, first = members[0]
-    others = len({gap.reason for _, gap in members}) - 1
+    reasons = list(dict.fromkeys(gap.reason for _, gap in members))
+    remedies = list(dict.fromkeys(gap.remedy for _, gap in members))
     return Cause(
         id=cause_id("not-evaluated", None, group),
         rule=case.rule,
-        message=f"{first.reason} (and {others} more of the kind)" if others else first.reason,
-        help=first.remedy,
+        message=_several(reasons),
+        help=_several(remedies),
         place=first.place,
         status=Status.ADVISED if advised else Status.NEW,
         unjudged=tuple(members),
         cases=tuple(dict.fromkeys(one for one, _ in members)),
     )
+
+
+def _several(texts: Sequence[str]) -> str:
+    shown = "; ".join(texts[:SHOWN_REASONS])
+    return shown if len(texts) <= SHOWN_REASONS else f"{shown}; and {len(texts) - SHOWN_REASONS} more of the kind"
 
 
 def _worst(statuses: Iterable[Status]) -> Status:
