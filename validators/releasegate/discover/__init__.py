@@ -146,7 +146,7 @@ class _Discovery:
             file: index
             for index, (_, _, read) in enumerate(deployments)
             for source in read.sources
-            if isinstance(source, DirectorySource)
+            if isinstance(source, DirectorySource) and source.revision is None
             for file in source.files
         }
         named: dict[int, tuple[str, str]] = {}

@@ -441,7 +441,7 @@ class _Reader:
         return _directory(mapping(source.get("directory")), _Folder(files, path, local), self._revision(files))
 
     def _revision(self, files: Files) -> str | None:
-        return None if files is self.repository.files else files.tree.revision
+        return None if files is self.repository.files else files.tree.revision or files.tree.ref
 
     def _overridden(
         self, source: Mapping[str, Any], files: Files, local: str
