@@ -140,7 +140,8 @@ def _consequence(case: Mapping[str, Any], unrendered: set[str], environments: se
     if case["rule"].startswith("expect/"):
         return case["subjects"] == 0 and case["environment"] in environments
     return case["verdict"] == "not-evaluated" and (
-        case["reason"] == "not rendered" or (case["release"] is None and case["reason"] in unrendered)
+        case["reason"] == "not rendered"
+        or (case["release"] is None and any(case["reason"].startswith(reason) for reason in unrendered))
     )
 
 
