@@ -227,6 +227,7 @@ def test_argo_workflow_templates_hold_single_containers() -> None:
         f"{start}/1/script/image": "b:1",
         f"{start}/2/containerSet/containers/0/image": "m:1",
     }
+    assert [use.container for use in k8s.images(body, {})] == ["s", "a", "b", "m"]
 
 
 @pytest.mark.parametrize(

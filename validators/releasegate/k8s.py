@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 # --- image references ---------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ class ImageUse:
     """One place of an object that names an image.
 
     `text` is what is written there ("" for null; a number as Kubernetes read it). `container` is the name of the
-    container or volume, None where it has none and for fields of custom resources.
+    container or volume (of the template, in Argo Workflows), None where it has none and for fields of custom resources.
     """
 
     pointer: str
@@ -408,7 +408,8 @@ def _of_pod_spec(spec: Mapping[str, Any], pointer: str) -> Iterator[ImageUse]:
                 yield _use(container, join(pointer, key, index), role)
     for key in _ONE:
         if _is_container(spec.get(key)):
-            yield _use(spec[key], join(pointer, key), "container")
+            use = _use(spec[key], join(pointer, key), "container")
+            yield replace(use, container=use.container or _name(spec))
     for index, volume in enumerate(_items(spec.get("volumes"))):
         image = volume.get("image") if isinstance(volume, Mapping) else None
         if isinstance(image, Mapping) and "reference" in image:

@@ -21,7 +21,10 @@ class Use:
     def where(self) -> str:
         """`container app of Deployment api`, for messages."""
         image = self.image
-        part = "field " + image.pointer if image.role == "field" else f"{_ROLES[image.role]} {image.container or '?'}"
+        if image.role == "field":
+            part = f"field {image.pointer}"
+        else:
+            part = f"{_ROLES[image.role]} {image.container or 'without name'}"
         return f"{part} of {self.manifest.kind} {self.manifest.name}"
 
 

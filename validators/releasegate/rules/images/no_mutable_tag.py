@@ -34,7 +34,8 @@ CHANNELS = frozenset({"latest", "stable", "edge", "nightly", "snapshot", "main",
 _CHANNEL_NUMBERS = 2
 _NUMBER = re.compile(r"v?[0-9]{1,3}")
 _PARTS = re.compile(r"[-_.]")
-_MAJOR_MINOR = re.compile(r"v?[0-9]{1,3}(?:\.[0-9]{1,3})?(?P<variants>(?:-[a-z]+[0-9]*(?:\.[0-9]+)*)*)")
+# A bare number of three digits is a build (`v737`), no release line.
+_MAJOR_MINOR = re.compile(r"v?(?:[0-9]{1,2}|[0-9]{1,3}\.[0-9]{1,3})(?P<variants>(?:-[a-z]+[0-9]*(?:\.[0-9]+)*)*)")
 
 
 @rule(scope=Scope.RELEASE, kind=Kind.POLICY, subjects=uses)
