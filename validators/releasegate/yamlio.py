@@ -147,7 +147,7 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each part that may hold a document, in order."""
     flat = text.translate(_TO_NEWLINE) if _NOT_NEWLINE.search(text) else text
     start = 1 if text.startswith(_BOM) else 0
-    directives = _DIRECTIVE.search(flat) is not None
+    directives = "%" in flat and _DIRECTIVE.search(flat) is not None
     held: int | None = None  # where directives start that belong to the next `---`
     for begin, end in _markers(flat, start):
         if directives and held is None and _only_directives(flat[start:begin]):
@@ -223,21 +223,22 @@ if _CPARSER is not None:
 # 200 brackets and 100 columns bound the depth by 200 + 2 * 100: an indented line opens at most a sequence and a
 # mapping per column.
 _MAX_BRACKETS = 200
-_FAR_IN = re.compile(r"(?:\A|[\n\r\x85\u2028\u2029])[ \t?:-]{100}")
+_FAR_IN = re.compile(r"[ \t?:-]{100}")
+_LINE_FAR_IN = re.compile(r"\n[ \t?:-]{100}")
 _ANCHOR = re.compile(r"(?:^|[\s\[{,])&[0-9A-Za-z_-]", re.MULTILINE)
 
 
 def _compose(text: str, budget: Budget) -> Node | None:
     """Return the root node of the one document in `text`, None when there is none."""
     try:
-        if _CPARSER is None or text.count("[") + text.count("{") > _MAX_BRACKETS or _FAR_IN.search(text):
+        if _may_be_deep(text):
             _refuse_depth(text, budget)
         reader = _reader(text)
         if not reader.check_node():
             return None
         root: Node = reader.get_node()
         reader.check_node()  # what follows the document has to be readable as well
-        if _BARE_TAG.search(text):
+        if "!" in text and _BARE_TAG.search(text):
             _restore_bare_tags(root, text, set())
     except ComposerError as error:
         if "duplicate anchor" not in (error.context or ""):
@@ -265,6 +266,16 @@ def _restore_bare_tags(node: Node, text: str, seen: set[int]) -> None:
             node.tag = "!"
     for child in _children(node):
         _restore_bare_tags(child, text, seen)
+
+
+def _may_be_deep(text: str) -> bool:
+    return (
+        _CPARSER is None
+        or text.count("[") + text.count("{") > _MAX_BRACKETS
+        or _LINE_FAR_IN.search(text) is not None
+        or _FAR_IN.match(text, 1 if text.startswith(_BOM) else 0) is not None
+        or _has_odd_breaks(text)  # lines that the pattern above does not see
+    )
 
 
 def _mark_of(error: yaml.MarkedYAMLError, text: str) -> Any:
@@ -381,7 +392,7 @@ def _refuse(message: str, mark: Any, text: str) -> NoReturn:
 
 @functools.lru_cache(maxsize=8)
 def _has_odd_breaks(text: str) -> bool:
-    return _ODD_BREAK.search(text) is not None
+    return _NOT_NEWLINE.search(text) is not None and _ODD_BREAK.search(text) is not None
 
 
 def _place(mark: Any, text: str) -> tuple[int, int]:

@@ -276,6 +276,8 @@ _IMAGE_PARTS = {"repository", "registry", "image"}
 
 
 def _misread(document: yamlio.Document) -> Iterator[_Trap]:
+    if not _may_misread(document.value):
+        return
     seen: set[int] = set()
     for scalar in yamlio.positions(document.text).scalars():
         if scalar.style != "plain" or scalar.tag == "str" or scalar.mark.index in seen:
@@ -306,6 +308,26 @@ def _misread(document: yamlio.Document) -> Iterator[_Trap]:
                 column=column,
                 value=scalar.raw,
             )
+
+
+_DATE_LIKE = re.compile(r"[0-9]{4}-")
+_LAST_WORDS = tuple({*_TAGS, *_COMMITS, "version"})
+
+
+def _may_misread(value: Any) -> bool:
+    """Whether any key could be one that _names_a_build means, with a value that is no plain text. Cheap, never wrong."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(item, Mapping | list):
+                if _may_misread(item):
+                    return True
+            elif not isinstance(item, str) or _DATE_LIKE.match(item):
+                name = re.sub("[^a-z0-9]", "", key.lower())
+                if name.endswith(_LAST_WORDS):
+                    return True
+    elif isinstance(value, list):
+        return any(_may_misread(item) for item in value if isinstance(item, Mapping | list))
+    return False
 
 
 def _names_a_build(root: Any, parents: Sequence[str], key: str, scalar: yamlio.Scalar) -> bool:
