@@ -31,6 +31,7 @@ COMMANDS = {
     "tools list": {"--json"},
     "tools install": set(),
     "schemas list": {"--root"},
+    "schemas show": set(),
     "schemas add": {"--from", "--root"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -207,6 +208,14 @@ def schemas_list(root: Path) -> int:
         return 0
 
 
+@schemas_group.command("show")
+@click.argument("name", type=click.Choice(["config", "report"]))
+def schemas_show(name: str) -> int:
+    """Print the JSON Schema of releasegate.toml or of the JSON report."""
+    click.echo((Path(__file__).parent / "data" / f"{name}.schema.json").read_text(encoding="utf-8"), nl=False)
+    return 0
+
+
 @schemas_group.command("add")
 @click.argument("kinds", nargs=-1)
 @click.option("--from", "source", required=True, metavar="DIR", help="A folder of CRDs or JSON schemas.")
@@ -264,12 +273,17 @@ def _echo(lines: Iterable[str], *, err: bool = False) -> None:
         click.echo(line, err=err)
 
 
+def _interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with one of the fixed codes; click's own codes are mapped to 4."""
     run: Callable[..., Any] = cli.main
+    signal.signal(signal.SIGTERM, _interrupted)  # the default action would leave a running helm behind
     try:
         code = run(args=argv, prog_name="releasegate", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except click.ClickException as error:
         error.show()

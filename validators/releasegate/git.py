@@ -79,7 +79,8 @@ def work_tree(root: Path) -> Tree:
     Files that are gone, folders, submodules and devices are not in it; symbolic links are, as links.
     """
     root = root.resolve()
-    if top(root) is None:
+    above = top(root)
+    if above is None:
         return Tree(root=str(root), files=tuple(sorted(_walk(root))))
     listed = _names(_git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"))
     # check-ignore refuses to work with literal pathspecs.
@@ -92,7 +93,14 @@ def work_tree(root: Path) -> Tree:
         head=resolve(root, "HEAD"),
         branch=_branch(root),
         remotes=_remotes(root),
+        prefix=_prefix(root, above),
     )
+
+
+def _prefix(root: Path, above: Path | None) -> str:
+    """Where `root` is inside its work tree: "" at the top."""
+    inside = "" if above is None else os.path.relpath(root.resolve(), above.resolve())
+    return "" if inside == os.curdir else inside
 
 
 def index_tree(root: Path, into: Path) -> Tree:
@@ -112,6 +120,7 @@ def index_tree(root: Path, into: Path) -> Tree:
         head=resolve(root, "HEAD"),
         branch=_branch(root),
         remotes=_remotes(root),
+        prefix=_prefix(root, top(root)),
         ref="index",
     )
 
@@ -134,6 +143,7 @@ def commit_tree(root: Path, revision: str, into: Path) -> Tree | None:
         revision=sha,
         head=resolve(root, "HEAD"),
         remotes=_remotes(root),
+        prefix=_prefix(root, top(root)),
         ref=sha[:_SHORT],
     )
 

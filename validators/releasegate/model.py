@@ -266,6 +266,7 @@ class Manifest:
     `template` is the file that made it, relative to ROOT (helm's `# Source:` line mapped back), None if unknown.
     `path` and `line`: where `text` starts when the document is itself a file of the tree (Directory sources, lint);
     then positions inside it are positions a person can edit.
+    `within` is the JSON pointer of the object inside `text`: "" unless it is an item of a List.
     `problems` are YAML problems that do not stop parsing: (line within text, message), e.g. a duplicate key.
     """
 
@@ -274,6 +275,7 @@ class Manifest:
     template: str | None = None
     path: str | None = None
     line: int = 1
+    within: str = ""
     problems: tuple[tuple[int, str], ...] = ()
 
     @property

@@ -39,7 +39,7 @@ from releasegate.model import (
 )
 from releasegate.tools import helm, store
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 HOOK = "helm.sh/hook"
 # Argo CD maps the other Helm hooks to sync phases and never applies these
 # (docs/user-guide/helm.md, "Helm Hooks": test and rollback hooks have no equivalent).
@@ -153,6 +153,12 @@ class Sandbox:
         yield name
 
 
+def _named_at(source: Source, path: str) -> Place | None:
+    """Where the Application names a values file: what a person edits when the file is not there."""
+    files = source.values_files if isinstance(source, HelmSource) else ()
+    return next((file.place for file in files if file.path == path), None)
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     """One helm call, prepared but not started: `copies` are the parts of the tree it reads."""
@@ -223,6 +229,11 @@ class Renderer:
             self._pool.close()
             self._pool = None
         self._folder.cleanup()
+
+    @property
+    def worker_used(self) -> bool:
+        """The render worker answered: it belongs into the receipt."""
+        return self._worker is not None and self._pool is not None and self._pool.worker_problem is None
 
     def start(self, releases: Iterable[Release], environments: Mapping[str, Environment]) -> None:
         """Begin rendering in the background; results are asked for with `result`."""
@@ -302,7 +313,7 @@ class Renderer:
                     _Broken(
                         reason=f"{path} cannot be read: {error.strerror}",
                         remedy="commit the file, or take it out of the Application's valueFiles",
-                        place=Place(path=path),
+                        place=_named_at(source, path) or Place(path=path),
                     )
                 )
         return parts
@@ -395,7 +406,7 @@ class Renderer:
             chart=str(sandbox.place(source.chart)),
             release_name=release.helm_release,
             namespace=release.namespace,
-            kube_version=release.kube_version or environment.kubernetes,
+            kube_version=release.kube_version or f"{environment.kubernetes}.0",  # Argo passes a full version
             api_versions=tuple(sorted({*known, *release.api_versions, *environment.api_versions})),
             values_files=tuple(str(path) for path, _ in values),
             sets=tuple((one.name, one.value, one.force_string) for one in source.parameters),
@@ -437,14 +448,22 @@ class Renderer:
         if hashlib.sha256(key.encode() + payload).hexdigest().encode() != digest:
             return None  # corrupt or torn: rendered again and overwritten
         return [
-            Manifest(body=body, text=text, template=template, problems=tuple((line, said) for line, said in problems))
-            for body, text, template, problems in json.loads(payload)
+            Manifest(
+                body=body,
+                text=text,
+                template=template,
+                within=within,
+                problems=tuple((line, said) for line, said in problems),
+            )
+            for body, text, template, within, problems in json.loads(payload)
         ]
 
     def _write_cache(self, key: str, manifests: Sequence[Manifest]) -> None:
         if self._cache is None:
             return
-        payload = json.dumps([[one.body, one.text, one.template, one.problems] for one in manifests]).encode()
+        payload = json.dumps(
+            [[one.body, one.text, one.template, one.within, one.problems] for one in manifests]
+        ).encode()
         digest = hashlib.sha256(key.encode() + payload).hexdigest().encode()
         folder = self._cache / key[:2]
         # A full disk or a read-only cache makes the next run slower, not this one wrong.
@@ -573,10 +592,9 @@ def manifests_of(
     expanded = k8s.expand_lists(document.value)
     if len(expanded) == 1 and expanded[0][1] is document.value:
         return [whole]
-    # An item of a List has no text of its own: dumped, so that what is shown is what is judged.
     return [
-        replace(whole, body=body, text=yamlio.dump(body), problems=document.problems if index == 0 else ())
-        for index, (_, body) in enumerate(expanded)
+        replace(whole, body=body, within=pointer, problems=document.problems if index == 0 else ())
+        for index, (pointer, body) in enumerate(expanded)
         if isinstance(body, Mapping)
     ]
 

@@ -30,7 +30,6 @@ from releasegate.model import (
     Release,
     Rendered,
     Scope,
-    ToolIdentity,
     Tree,
     Unjudged,
     Unrendered,
@@ -87,7 +86,7 @@ class Run:
         self._stack = contextlib.ExitStack()
         tool = store.find("helm", pinned=config.tools.get("helm"))
         worker = store.find("releasegate-helm-worker")
-        self.tools: tuple[ToolIdentity, ...] = (tool.identity,) if isinstance(tool, store.Tool) else ()
+        self._tools = tuple(one.identity for one in (tool, worker) if isinstance(one, store.Tool))
         self.renderer = self._stack.enter_context(
             Renderer(
                 tree,
@@ -99,6 +98,8 @@ class Run:
             )
         )
         try:
+            rules = catalogue()
+            config.check_rules((rule.id, rule.kind) for rule in rules)
             self.repo = discover(
                 tree, config, self.renderer.batch, at_revision=self._at_revision, kubernetes=kubernetes
             )
@@ -107,7 +108,7 @@ class Run:
         except BaseException:
             self.close()
             raise
-        self.rules: Mapping[str, Rule] = {rule.id: rule for rule in catalogue()}
+        self.rules: Mapping[str, Rule] = {rule.id: rule for rule in rules}
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -370,7 +371,7 @@ class Run:
             head=self.tree.head,
             base=None,
             config_sha256=self.config.sha256,
-            tools=self.tools,
+            tools=tuple(one for one in self._tools if one.name == "helm" or self.renderer.worker_used),
             objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in self._renders.items()},
             seconds=time.perf_counter() - self._began,
             notes=(*self.repo.notes, *narrowed),
@@ -412,7 +413,7 @@ def open_run(
         if staged:
             tree = git.index_tree(root, stack.enter_context(_temporary_folder()))
         else:
-            tree = git.work_tree(root)
+            tree = _on_target_branch(git.work_tree(root), in_ci=in_ci)
             if in_ci and git.top(root) is not None and git.is_dirty(root):
                 raise UsageError(
                     f"{root} has uncommitted changes; in CI the committed tree is judged. Commit or remove them"
@@ -434,6 +435,12 @@ def open_run(
                 cache=not in_ci or "RELEASEGATE_CACHE" in os.environ,
             )
         )
+
+
+def _on_target_branch(tree: Tree, *, in_ci: bool) -> Tree:
+    """In CI a detached checkout has no branch: what is judged is what the target branch is about to become."""
+    target = os.environ.get("GITHUB_BASE_REF") or os.environ.get("GITHUB_REF_NAME")
+    return replace(tree, branch=target) if in_ci and target else tree
 
 
 def bundle_version(wanted: str | None) -> str:

@@ -24,11 +24,13 @@ from releasegate.model import (
     Place,
     Release,
     Rendered,
+    Status,
     Unrendered,
     Verdict,
 )
 
 INLINE = "inline"
+LOCATED_ADVICE = 20  # per rule and environment
 MIN_LENGTH = 2  # a one-letter value turns up everywhere
 _KEY = re.compile(r"\s*(?:- +)*[^\s:#'\"{}\[\]]+:(?=\s|$)")
 _MARK = re.compile(r"zq(\d+)qz")
@@ -55,6 +57,8 @@ class Locator:
         self._substitute = substitute
         self._texts: dict[str, str | None] = {}
         self._scalars: dict[str, list[yamlio.Scalar]] = {}
+        self._fed: dict[_ValueKey, tuple[str, str] | None] = {}
+        self._written: dict[_Name, Place | None] = {}
 
     def locate(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Finding]:
         """Return the findings of one release, each with the best place that is certain. Two extra renders at most."""
@@ -76,39 +80,20 @@ class Locator:
     # --- values: a mark on each scalar ------------------------------------------------------------------------------
 
     def _in_values(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Place | None]:
+        """The scalar that feeds the end of the value, of those whose text is part of it."""
         wanted = {_text_of(finding.value) for finding in findings if finding.pointer is not None}
-        wanted = {text for text in wanted if len(text) >= MIN_LENGTH}
-        leaves = self._leaves(rendered.release, wanted) if wanted else []
-        if not leaves:
-            return [None] * len(findings)
-        again = self._substitute(rendered.release, self._marked_texts(rendered.release, leaves))
-        if isinstance(again, Unrendered):
-            return [None] * len(findings)
-        twins = _twins(rendered.manifests, again.manifests)
-        return [self._read_marks(rendered.release, finding, twins, leaves) for finding in findings]
-
-    def _read_marks(
-        self,
-        release: Release,
-        finding: Finding,
-        twins: Mapping[int, Manifest],
-        leaves: Sequence[_Leaf],
-    ) -> Place | None:
-        twin = twins.get(id(finding.manifest))
-        if twin is None or finding.pointer is None:
-            return None
-        try:
-            value = k8s.resolve(twin.body, finding.pointer)
-        except KeyError:
-            return None
-        if not isinstance(value, str) or _MARK.sub("", value) != _text_of(finding.value):
-            return None
-        marks = list(_MARK.finditer(value))
-        # What has to change stands at the end (an image's tag, its digest). An end that no scalar of the values feeds
-        # comes from the template, and the line of what stands before it would be the wrong one.
-        if not marks or re.search(r"\w", value[marks[-1].end() :]):
-            return None
-        return self._place(release, leaves[int(marks[-1][1])])
+        leaves = self._leaves(rendered.release, {text for text in wanted if len(text) >= MIN_LENGTH})
+        keys = [_value_key(finding, leaves) for finding in findings]
+        if any(key is not None and key not in self._fed for key in keys):
+            again = self._substitute(rendered.release, self._marked_texts(rendered.release, leaves))
+            twins = {} if isinstance(again, Unrendered) else _twins(rendered.manifests, again.manifests)
+            for finding, key in zip(findings, keys, strict=True):
+                if key is not None and key not in self._fed:
+                    leaf = _read_marks(finding, twins.get(id(finding.manifest)), leaves)
+                    self._fed[key] = None if leaf is None else (leaf.source, leaf.pointer)
+        by_name = {(leaf.source, leaf.pointer): leaf for leaf in leaves}
+        fed = [self._fed.get(key) if key is not None else None for key in keys]
+        return [self._place(rendered.release, by_name[one]) if one is not None else None for one in fed]
 
     def _leaves(self, release: Release, wanted: Iterable[str]) -> list[_Leaf]:
         """Scalars whose text is part of a wanted value; the last file first is not needed: marks tell who won."""
@@ -190,29 +175,38 @@ class Locator:
     def _in_templates(self, rendered: Rendered, findings: Sequence[Finding]) -> list[Place | None]:
         """The template line that writes the key: literal text keeps its key and its indentation in the render."""
         wanted = [_rendered_key(finding) for finding in findings]
-        lines: list[tuple[str, int]] = []
-        for template, key in {
-            (one.template, key)
-            for finding, key in zip(findings, wanted, strict=True)
-            if key is not None and (one := finding.manifest) is not None
-        }:
-            text = self._read(template) if template is not None else None
-            if template is not None and text is not None:
-                lines += [
-                    (template, number)
-                    for number, line in enumerate(text.splitlines(), 1)
-                    if line.startswith(key.text) and (template, number) not in lines
-                ]
-        if not lines:
-            return [None] * len(findings)
-        again = self._substitute(rendered.release, self._commented(lines))
-        if isinstance(again, Unrendered):
-            return [None] * len(findings)
-        twins = _twins(rendered.manifests, again.manifests)
-        return [
-            _read_comment(twins.get(id(finding.manifest)), key, lines)
-            for finding, key in zip(findings, wanted, strict=True)
+        candidates = [self._lines_of(finding, key) for finding, key in zip(findings, wanted, strict=True)]
+        # One line that may write it, and which did so at this pointer before, did so again; two could take turns.
+        names = [
+            _Name(finding.manifest.template, finding.pointer, key.text)
+            if key is not None and finding.manifest is not None and finding.pointer is not None and len(lines) == 1
+            else None
+            for finding, key, lines in zip(findings, wanted, candidates, strict=True)
         ]
+        places: list[Place | None] = [None if name is None else self._written.get(name) for name in names]
+        rest = [
+            index
+            for index, lines in enumerate(candidates)
+            if lines and (names[index] is None or names[index] not in self._written)
+        ]
+        if not rest:
+            return places
+        lines = list(dict.fromkeys(line for index in rest for line in candidates[index]))
+        again = self._substitute(rendered.release, self._commented(lines))
+        twins = {} if isinstance(again, Unrendered) else _twins(rendered.manifests, again.manifests)
+        for index in rest:
+            places[index] = _read_comment(twins.get(id(findings[index].manifest)), wanted[index], lines)
+            name = names[index]
+            if name is not None:
+                self._written[name] = places[index]
+        return places
+
+    def _lines_of(self, finding: Finding, key: _Key | None) -> list[tuple[str, int]]:
+        template = finding.manifest.template if finding.manifest is not None else None
+        text = self._read(template) if template is not None else None
+        if template is None or text is None or key is None:
+            return []
+        return [(template, number) for number, line in enumerate(text.splitlines(), 1) if line.startswith(key.text)]
 
     def _commented(self, lines: Sequence[tuple[str, int]]) -> dict[str, str]:
         texts: dict[str, list[str]] = {}
@@ -220,6 +214,53 @@ class Locator:
             text = texts.setdefault(template, (self._read(template) or "").splitlines())
             text[number - 1] += f" # zq{mark}qz"
         return {template: "\n".join(text) + "\n" for template, text in texts.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _ValueKey:
+    """What decides which scalar feeds a value: the same template, pointer, value and scalars that may feed it.
+
+    Fifty releases of one chart that take an image from the chart's own values are one look, not fifty renders.
+    """
+
+    template: str | None
+    pointer: str
+    value: str
+    leaves: tuple[tuple[str, str, str], ...]
+
+
+def _value_key(finding: Finding, leaves: Sequence[_Leaf]) -> _ValueKey | None:
+    text = _text_of(finding.value)
+    feeding = tuple((leaf.source, leaf.pointer, leaf.text) for leaf in leaves if leaf.text in text)
+    if finding.pointer is None or finding.manifest is None or len(text) < MIN_LENGTH or not feeding:
+        return None
+    return _ValueKey(finding.manifest.template, finding.pointer, text, feeding)
+
+
+def _read_marks(finding: Finding, twin: Manifest | None, leaves: Sequence[_Leaf]) -> _Leaf | None:
+    if twin is None or finding.pointer is None:
+        return None
+    try:
+        value = k8s.resolve(twin.body, finding.pointer)
+    except KeyError:
+        return None
+    if not isinstance(value, str) or _MARK.sub("", value) != _text_of(finding.value):
+        return None
+    marks = list(_MARK.finditer(value))
+    # What has to change stands at the end (an image's tag, its digest). An end that no scalar of the values feeds
+    # comes from the template, and the line of what stands before it would be the wrong one.
+    if not marks or re.search(r"\w", value[marks[-1].end() :]):
+        return None
+    return leaves[int(marks[-1][1])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What one template line writes: a key, at a pointer of the template's objects."""
+
+    template: str | None
+    pointer: str | None
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +278,7 @@ def _rendered_key(finding: Finding) -> _Key | None:
     number = finding.text_line
     if number is None and finding.pointer:
         try:
-            mark = yamlio.positions(manifest.text).key(finding.pointer)
+            mark = yamlio.positions(manifest.text).key(manifest.within + finding.pointer)
         except yamlio.YamlError:
             return None
         number = None if mark is None else mark.line
@@ -319,10 +360,11 @@ def _in_file(finding: Finding) -> Finding:
     if finding.place is not None or manifest is None or manifest.path is None:
         return finding
     mark = None
-    if finding.pointer is not None:
+    pointer = manifest.within + (finding.pointer or "")
+    if pointer:
         try:
             positions = yamlio.positions(manifest.text)
-            mark = positions.key(finding.pointer) or positions.value(finding.pointer)
+            mark = positions.key(pointer) or positions.value(pointer)
         except yamlio.YamlError:
             mark = None
     if mark is None:
@@ -335,6 +377,17 @@ def _template(finding: Finding) -> Place | None:
     return Place(path=manifest.template) if manifest is not None and manifest.template is not None else None
 
 
+def _budget(
+    verdicts: Sequence[Verdict], folded: Mapping[tuple[str, str | None], tuple[int, int]], examples: int
+) -> dict[tuple[str, str | None, bool], int]:
+    """How many findings of (rule, environment, advised) are looked for; all, where nothing is said."""
+    budget: dict[tuple[str, str | None, bool], int] = {(*key, False): examples for key in folded}
+    for verdict in verdicts:
+        if any(finding.status is Status.ADVISED for finding in verdict.findings):
+            budget[verdict.id.rule, verdict.id.environment, True] = LOCATED_ADVICE
+    return budget
+
+
 def resolve(
     verdicts: Sequence[Verdict],
     folded: Mapping[tuple[str, str | None], tuple[int, int]],
@@ -343,35 +396,38 @@ def resolve(
     *,
     examples: int = 3,
 ) -> list[Verdict]:
-    """Give every finding its place. Of a systemic cause only the first few are looked for: they are what is shown.
+    """Give every finding its place. Of a systemic cause and of advice only the first few are looked for.
+
+    They are what is shown; the others name their template. Narrow the run, or switch the rule on, to have them all.
 
     `folded` names the (rule, environment) pairs that are systemic. One marking render per release with findings.
     """
-    budget: dict[tuple[str, str | None], int] = dict.fromkeys(folded, examples)
+    budget = _budget(verdicts, folded, examples)
     owner = {
         id(manifest): key for key, one in renders.items() if isinstance(one, Rendered) for manifest in one.manifests
     }
     wanted: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    findings = [list(verdict.findings) for verdict in verdicts]
-    for number, verdict in enumerate(verdicts):
-        key = (verdict.id.rule, verdict.id.environment)
-        for index, finding in enumerate(verdict.findings):
-            if finding.place is not None or finding.manifest is None:
+    findings = {number: list(verdict.findings) for number, verdict in enumerate(verdicts) if verdict.findings}
+    for number, members in findings.items():
+        case = verdicts[number].id
+        for index, finding in enumerate(members):
+            members[index] = placed = _in_file(finding)
+            if placed.place is not None or placed.manifest is None:
                 continue
-            release = owner.get(id(finding.manifest))
-            if release is None:
-                findings[number][index] = _in_file(finding)
+            key = (case.rule, case.environment, finding.status is Status.ADVISED)
+            if budget.get(key, 1) == 0:
+                members[index] = replace(placed, place=_template(placed))
                 continue
             if key in budget:
-                if budget[key] == 0:
-                    findings[number][index] = replace(finding, place=_template(_in_file(finding)))
-                    continue
                 budget[key] -= 1
-            wanted[release].append((number, index))
+            wanted[owner[id(placed.manifest)]].append((number, index))
     for release, places in wanted.items():
         rendered = renders[release]
         if isinstance(rendered, Rendered):
             located = locator.locate(rendered, [findings[number][index] for number, index in places])
             for (number, index), finding in zip(places, located, strict=True):
                 findings[number][index] = finding
-    return [replace(verdict, findings=tuple(findings[number])) for number, verdict in enumerate(verdicts)]
+    return [
+        replace(verdict, findings=tuple(findings[number])) if number in findings else verdict
+        for number, verdict in enumerate(verdicts)
+    ]

@@ -116,4 +116,4 @@ def _short(source: HelmSource | DirectorySource | UnsupportedSource) -> str:
         return f"{source.chart}{f' < {values}' if values else ''}{inline}"
     if isinstance(source, DirectorySource):
         return f"{source.path} ({len(source.files)} files)"
-    return f"not judged: {source.description} ({source.reason})"
+    return f"not judged: {source.reason}"

@@ -12,6 +12,7 @@ def text(rendered: Rendered) -> str:
     parts = []
     for manifest in rendered.manifests:
         shown = redacted(manifest.body)
-        body = manifest.text.strip("\n") if shown is manifest.body else yamlio.dump(shown).strip("\n")
+        whole = shown is manifest.body and not manifest.within
+        body = manifest.text.strip("\n") if whole else yamlio.dump(shown).strip("\n")
         parts.append(f"---\n# Source: {manifest.template or manifest.path}\n{body}\n")
     return "".join(parts)
