@@ -77,6 +77,8 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     try:
         ref = ImageRef.parse(text)
     except ValueError as error:
+        if _only_digest_is_wrong(text):
+            return  # one cause, one entry: images/digest-only tells it
         said = f"{use.where}: {text!r} names no image: {error}"
         yield _finding(
             use, said, "give the image a name and a version, or mend the value that is missing", f"mend {text!r}"
@@ -93,6 +95,16 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     elif is_major_minor(ref.tag) and not _is_own(ref, evidence.config.images_own):
         said = f"{use.where}: the tag of {text} may be moved to each new patch release"
         yield _finding(use, said, fix, change, advice=True)
+
+
+def _only_digest_is_wrong(text: str) -> bool:
+    """Whether a name and a fixed tag stand before an `@` that no digest follows."""
+    named, at, _ = text.partition("@")
+    try:
+        ref = ImageRef.parse(named)
+    except ValueError:
+        return False
+    return bool(at) and ref.tag is not None and not floats(ref.tag)
 
 
 def floats(tag: str) -> bool:
