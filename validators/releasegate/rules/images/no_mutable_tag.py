@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from releasegate.k8s import ImageRef
-from releasegate.model import Finding, Kind, Scope, Unjudged
+from releasegate.model import Finding, Kind, Level, Scope, Unjudged
 from releasegate.rules import Evidence, rule
 from releasegate.rules.images import Use, uses
 
@@ -77,7 +77,8 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     try:
         ref = ImageRef.parse(text)
     except ValueError as error:
-        if _only_digest_is_wrong(text):
+        digests = evidence.config.level("images/digest-only", Kind.POLICY, evidence.environment)
+        if digests is Level.ON and _only_digest_is_wrong(text):
             return  # one cause, one entry: images/digest-only tells it
         said = f"{use.where}: {text!r} names no image: {error}"
         yield _finding(
