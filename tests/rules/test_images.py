@@ -234,13 +234,19 @@ def test_a_tag_beside_a_digest_never_floats(tag: str) -> None:
     assert judged(NO_MUTABLE_TAG, pod(f"app:{tag}@{DIGEST}")) == (1, [])
 
 
-@pytest.mark.parametrize("image", ["app:", "app:<no value>", "app:{{ .Values.tag }}", "app:1@", "App:1", ""])
+@pytest.mark.parametrize("image", ["app:", "app:<no value>", "app:{{ .Values.tag }}", "app@", "App:1", ""])
 def test_what_a_template_left_over_is_refused(image: str) -> None:
     _, (finding,) = judged(NO_MUTABLE_TAG, pod(image))
     assert "names no image" in finding.message
     assert not finding.advice
     with pytest.raises(ValueError, match=r"."):
         ImageRef.parse(image)
+
+
+def test_a_digest_that_is_none_is_told_by_digest_only_alone() -> None:
+    assert judged(NO_MUTABLE_TAG, pod("app:1.4.2@")) == (1, [])
+    _, (finding,) = judged(DIGEST_ONLY, pod("app:1.4.2@"))
+    assert "names no image" in finding.message
 
 
 def test_a_number_as_image_is_shown_as_kubernetes_reads_it() -> None:

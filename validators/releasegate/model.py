@@ -382,7 +382,7 @@ class Finding:
     file of the tree); otherwise sources.py looks for it. `change` names what has to change, equal for findings that
     one edit mends; with rule and place it is the cause. `manifest` is the object it is about. `advice`: listed, never
     red. `status` is set by evaluate, never by a rule. `text_line` is the line inside `manifest.text` where no pointer
-    can say it (the second of two equal keys).
+    can say it (the second of two equal keys). `about_key`: the key at the pointer is at fault, not its value.
     """
 
     message: str
@@ -394,6 +394,7 @@ class Finding:
     place: Place | None = None
     advice: bool = False
     text_line: int | None = None
+    about_key: bool = False
     status: Status = Status.NEW
 
 

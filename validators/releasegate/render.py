@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from releasegate import chartvalues, k8s, yamlio
+from releasegate import chartvalues, k8s, process, yamlio
 from releasegate.model import (
     DirectorySource,
     Environment,
@@ -45,6 +45,12 @@ HOOK = "helm.sh/hook"
 # (docs/user-guide/helm.md, "Helm Hooks": test and rollback hooks have no equivalent).
 NEVER_APPLIED_HOOKS = frozenset({"test", "test-success", "test-failure", "pre-rollback", "post-rollback"})
 _SOURCE = re.compile(r"^---\n# Source: ([^\n]+)\n", re.MULTILINE)
+
+
+def seconds() -> float:
+    """How long one helm call may take: RELEASEGATE_TOOL_SECONDS, else 60."""
+    given = os.environ.get("RELEASEGATE_TOOL_SECONDS", "")
+    return float(given) if given.replace(".", "", 1).isdigit() else process.Limits().seconds
 
 
 class LinkLeavesTree(Exception):
@@ -284,7 +290,7 @@ class Renderer:
             if self._pool is None:
                 if isinstance(self.tool, store.ToolMissing):
                     raise AssertionError("a missing helm is answered before any job is made")
-                self._pool = helm.Pool(self.tool, self._worker, self._jobs)
+                self._pool = helm.Pool(self.tool, self._worker, self._jobs, limits=process.Limits(seconds=seconds()))
             return self._pool
 
     def _parts(
@@ -333,9 +339,10 @@ class Renderer:
                 broken=False,
             )
         if isinstance(source, DirectorySource):
-            return _Answer(chart=source.path, outcome=_directory(source, sandbox))
+            return _Answer(chart=source.path, folder=sandbox.folder, outcome=_directory(source, sandbox))
         if isinstance(self.tool, store.ToolMissing):
-            return _Broken(reason=self.tool.reason, remedy=self.tool.remedy, broken=False)
+            reason = f"{self.tool.name} is missing: {self.tool.reason}"
+            return _Broken(reason=reason, remedy=self.tool.remedy, broken=False)
         job = self._job(release, environment, source, sandbox, texts)
         inside = {path: text for path, text in texts.items() if path.startswith(f"{source.chart}/templates/")}
         if inside:
@@ -363,7 +370,7 @@ class Renderer:
             hit = self._read_cache(job.key)
             if hit is not None:
                 self.cache_hits += 1
-                return _Answer(chart=job.chart, outcome=hit, cached=True)
+                return _Answer(chart=job.chart, folder=sandbox.folder, outcome=hit, cached=True)
         for path in job.copies:
             sandbox.copy(path)
         pool = self._start_pool()
@@ -372,10 +379,10 @@ class Renderer:
             broken = _Broken(
                 reason=invalid.message, remedy=invalid.help, place=Place(path=f"{job.chart}/{invalid.schema}")
             )
-            return _Answer(chart=job.chart, outcome=broken)
+            return _Answer(chart=job.chart, folder=sandbox.folder, outcome=broken)
         self.renders += 1
         keep = None if fresh else (lambda manifests: self._write_cache(job.key, manifests))
-        return _Answer(chart=job.chart, outcome=pool.submit(job.request), keep=keep)
+        return _Answer(chart=job.chart, folder=sandbox.folder, outcome=pool.submit(job.request), keep=keep)
 
     def _job(
         self,
@@ -482,6 +489,7 @@ class _Answer:
         self,
         *,
         chart: str,
+        folder: Path,
         outcome: Future[helm.Output | helm.TemplateError | helm.Unavailable] | list[Manifest] | _Broken,
         keep: Callable[[list[Manifest]], None] | None = None,
         cached: bool = False,
@@ -489,6 +497,7 @@ class _Answer:
         self.cached = cached
         self.seconds = 0.0
         self._chart = chart
+        self._folder = folder
         self._outcome = outcome
         self._keep = keep
         self._lock = threading.Lock()
@@ -506,7 +515,7 @@ class _Answer:
             return _Broken(
                 reason=f"helm template: {' '.join(outcome.message.split())}",
                 remedy="mend the template or the values it reads; `releasegate render {release}` shows the same error",
-                place=_template_place(self._chart, outcome),
+                place=_template_place(self._chart, outcome, self._folder),
             )
         began = time.perf_counter()
         parsed = _parse(self._chart, outcome.text)
@@ -543,9 +552,13 @@ def _collect(release: Release, parts: Sequence[_Part]) -> Rendered | Unrendered:
     )
 
 
-def _template_place(chart: str, error: helm.TemplateError) -> Place:
+def _template_place(chart: str, error: helm.TemplateError, folder: Path) -> Place:
     if error.path is None:
         return Place(path=chart)
+    if error.path.startswith("/"):  # a values file, named where helm read it: in our copy
+        inside = Path(error.path)
+        path = inside.relative_to(folder).as_posix() if inside.is_relative_to(folder) else chart
+        return Place(path=path, line=error.line, column=error.column)
     return Place(path=f"{chart}/{error.path}", line=error.line, column=error.column)
 
 
@@ -553,6 +566,12 @@ def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
     """Read helm's output: every document under its `# Source:` line, Lists expanded, hooks Argo drops dropped."""
     found: list[Manifest] = []
     pieces = _SOURCE.split(text)
+    if pieces[0].strip():
+        return _Broken(
+            reason=f"helm printed text that is no render: {pieces[0].strip()[:80]!r}",
+            remedy="releasegate tools install helm",
+            broken=False,
+        )
     for source, chunk in zip(pieces[1::2], pieces[2::2], strict=True):
         template = f"{chart}/{source.partition('/')[2]}"
         try:

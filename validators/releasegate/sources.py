@@ -33,6 +33,7 @@ INLINE = "inline"
 LOCATED_ADVICE = 20  # per rule and environment
 MIN_LENGTH = 2  # a one-letter value turns up everywhere
 _KEY = re.compile(r"\s*(?:- +)*[^\s:#'\"{}\[\]]+:(?=\s|$)")
+_VERSION_KEY = re.compile(r"(?:tag|digest|version|sha)[^/]*\Z", re.IGNORECASE)
 _MARK = re.compile(r"zq(\d+)qz")
 
 Substitute = Callable[[Release, Mapping[str, str]], Rendered | Unrendered]
@@ -92,17 +93,25 @@ class Locator:
                     leaf = _read_marks(finding, twins.get(id(finding.manifest)), leaves)
                     self._fed[key] = None if leaf is None else (leaf.source, leaf.pointer)
         by_name = {(leaf.source, leaf.pointer): leaf for leaf in leaves}
-        fed = [self._fed.get(key) if key is not None else None for key in keys]
+        fed = [
+            self._fed.get(key) if key is not None and _may_tell(finding, self._fed.get(key)) else None
+            for finding, key in zip(findings, keys, strict=True)
+        ]
         return [self._place(rendered.release, by_name[one]) if one is not None else None for one in fed]
 
     def _leaves(self, release: Release, wanted: Iterable[str]) -> list[_Leaf]:
-        """Scalars whose text is part of a wanted value; the last file first is not needed: marks tell who won."""
+        """Scalars whose text is part of a wanted value: which of them won, the marks tell.
+
+        Where a value ends in nothing (`repo:`, `repo@`), an empty tag or digest may be what is missing.
+        """
         haystack = "\n".join(wanted)
+        cut = any(text.endswith(tuple(":@")) for text in wanted)
         found: list[_Leaf] = []
         for name, text in self._values_texts(release):
             for scalar in self._scalars_of(name, text):
-                said = scalar.raw if isinstance(scalar.value, str) is False else str(scalar.value)
-                if len(said) >= MIN_LENGTH and said in haystack and scalar.style != "literal":
+                said = scalar.value if isinstance(scalar.value, str) else scalar.raw
+                empty = cut and not said and _VERSION_KEY.search(scalar.pointer) is not None
+                if empty or (len(said) >= MIN_LENGTH and said in haystack and scalar.style != "literal"):
                     found.append(_Leaf(name, scalar.pointer, said, scalar))
         return found
 
@@ -235,6 +244,13 @@ def _value_key(finding: Finding, leaves: Sequence[_Leaf]) -> _ValueKey | None:
     if finding.pointer is None or finding.manifest is None or len(text) < MIN_LENGTH or not feeding:
         return None
     return _ValueKey(finding.manifest.template, finding.pointer, text, feeding)
+
+
+def _may_tell(finding: Finding, leaf: tuple[str, str] | None) -> bool:
+    """A key at fault stands in the values only where they hand on that very key."""
+    if leaf is None or not finding.about_key:
+        return True
+    return leaf[1].rpartition("/")[2] == (finding.pointer or "").rpartition("/")[2]
 
 
 def _read_marks(finding: Finding, twin: Manifest | None, leaves: Sequence[_Leaf]) -> _Leaf | None:

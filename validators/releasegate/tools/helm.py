@@ -197,10 +197,12 @@ def _helm(
         )
 
 
-def _output(stdout: bytes, seconds: float) -> Output | TemplateError:
+def _output(stdout: bytes, seconds: float) -> Output | TemplateError | Unavailable:
     try:
         return Output(stdout.decode("utf-8"), seconds)
     except UnicodeDecodeError as error:
+        if b"# Source: " not in stdout[: error.start]:
+            return Unavailable("helm printed bytes that are no render", "releasegate tools install helm")
         before = stdout[: error.start].rpartition(b"# Source: ")[2].partition(b"\n")[0].decode(errors="replace")
         _, _, path = before.partition("/")
         return TemplateError(f"the rendered text is not UTF-8 (byte {error.object[error.start]:#x})", path or None)

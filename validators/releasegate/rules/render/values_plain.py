@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from releasegate import k8s, yamlio
-from releasegate.model import Application, Finding, HelmSource, InlineValues, Kind, Place, Scope, Unjudged
+from releasegate.model import Application, Finding, HelmSource, InlineValues, Kind, Place, Scope, Unjudged, Unrendered
 from releasegate.rules import Evidence, rule
 
 MAX_BYTES = 16 << 20
@@ -76,10 +76,16 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
         replicas: 3
     """
     text: Values = subject
+    found: Iterator[Finding | Unjudged] = iter(())
     if text.path is not None:
-        yield from _in_file(text, text.path, Path(evidence.repo.tree.root))
+        found = _in_file(text, text.path, Path(evidence.repo.tree.root))
     elif text.inline is not None:
-        yield from _in_application(text.inline, evidence)
+        found = _in_application(text.inline, evidence)
+    refused = any(isinstance(one, Unrendered) and one.broken for one in evidence.renders)
+    for one in found:
+        # What helm cannot read either is told once, by render/succeeds.
+        if not (refused and isinstance(one, Finding) and one.change == MEND):
+            yield one
 
 
 # --- where it is written ------------------------------------------------------------------------------------------
@@ -185,6 +191,9 @@ def _finding(trap: _Trap, place: Place | None, message: str) -> Finding:
     )
 
 
+MEND = "mend the YAML"
+
+
 @functools.lru_cache(maxsize=4096)
 def _traps_of_file(path: str, _modified: int, _size: int) -> tuple[_Trap, ...]:
     data = Path(path).read_bytes()
@@ -193,7 +202,7 @@ def _traps_of_file(path: str, _modified: int, _size: int) -> tuple[_Trap, ...]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         said = f"not UTF-8: byte 0x{data[error.start]:02x}; helm refuses the file"
-        return (_Trap(message=said, help="save the file as UTF-8", change="save as UTF-8", line=line),)
+        return (_Trap(message=said, help="save the file as UTF-8", change=MEND, line=line),)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -204,7 +213,7 @@ def _traps(text: str) -> tuple[_Trap, ...]:
     except yamlio.YamlError as error:
         said = "not YAML: " + error.message.replace("{", "{{").replace("}", "}}")
         fix = "mend the YAML at this line"
-        return (_Trap(message=said, help=fix, change="mend the YAML", line=error.line, column=error.column),)
+        return (_Trap(message=said, help=fix, change=MEND, line=error.line, column=error.column),)
     found += [_second_document(text, document.line) for document in read[1:]]
     return tuple(sorted(found, key=lambda trap: (trap.line or 0, trap.column or 0, trap.message)))
 

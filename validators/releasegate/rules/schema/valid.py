@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from releasegate.model import Finding, Kind, Manifest, Place, Scope, Unjudged
@@ -13,7 +13,17 @@ from releasegate.schemas import MissingSchema
 _LINES = re.compile(r" \(first on line \d+\)")
 
 
-@rule(scope=Scope.RELEASE, kind=Kind.FACT, subjects=manifests)
+def _served(evidence: Evidence) -> Sequence[Manifest]:
+    """Every object but those whose API version is gone: no schema can judge them, schema/served refuses them."""
+    known = evidence.schemas
+    return [
+        one
+        for one in manifests(evidence)
+        if known is None or known.served(one.api_version, one.kind).status != "removed"
+    ]
+
+
+@rule(scope=Scope.RELEASE, kind=Kind.FACT, subjects=_served)
 def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     """Every object has the fields and types that its kind has in the environment's Kubernetes version.
 
@@ -75,4 +85,5 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
             pointer=problem.pointer,
             value=problem.value,
             advice=problem.advice,
+            about_key=problem.keyword == "additionalProperties",
         )
