@@ -558,8 +558,19 @@ def _template_place(chart: str, error: helm.TemplateError, folder: Path) -> Plac
     if error.path.startswith("/"):  # a values file, named where helm read it: in our copy
         inside = Path(error.path)
         path = inside.relative_to(folder).as_posix() if inside.is_relative_to(folder) else chart
-        return Place(path=path, line=error.line, column=error.column)
+        return _yaml_error_place(inside, path) or Place(path=path, line=error.line, column=error.column)
     return Place(path=f"{chart}/{error.path}", line=error.line, column=error.column)
+
+
+def _yaml_error_place(file: Path, path: str) -> Place | None:
+    """helm names a line of a values file only inside its message, and not always."""
+    try:
+        yamlio.documents(file.read_text())
+    except yamlio.YamlError as error:
+        return Place(path=path, line=error.line, column=error.column)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return None
 
 
 def _parse(chart: str, text: str) -> list[Manifest] | _Broken:

@@ -33,7 +33,11 @@ INLINE = "inline"
 LOCATED_ADVICE = 20  # per rule and environment
 MIN_LENGTH = 2  # a one-letter value turns up everywhere
 _KEY = re.compile(r"\s*(?:- +)*[^\s:#'\"{}\[\]]+:(?=\s|$)")
-_VERSION_KEY = re.compile(r"(?:tag|digest|version|sha)[^/]*\Z", re.IGNORECASE)
+# What is missing behind an end, by the key it would stand at.
+_MISSING = {
+    ":": re.compile(r"(?:tag|version|sha)[^/]*\Z", re.IGNORECASE),
+    "@": re.compile(r"digest[^/]*\Z", re.IGNORECASE),
+}
 _MARK = re.compile(r"zq(\d+)qz")
 
 Substitute = Callable[[Release, Mapping[str, str]], Rendered | Unrendered]
@@ -105,12 +109,12 @@ class Locator:
         Where a value ends in nothing (`repo:`, `repo@`), an empty tag or digest may be what is missing.
         """
         haystack = "\n".join(wanted)
-        cut = any(text.endswith(tuple(":@")) for text in wanted)
+        missing = [key for end, key in _MISSING.items() if any(text.endswith(end) for text in wanted)]
         found: list[_Leaf] = []
         for name, text in self._values_texts(release):
             for scalar in self._scalars_of(name, text):
                 said = scalar.value if isinstance(scalar.value, str) else scalar.raw
-                empty = cut and not said and _VERSION_KEY.search(scalar.pointer) is not None
+                empty = not said and any(key.search(scalar.pointer) for key in missing)
                 if empty or (len(said) >= MIN_LENGTH and said in haystack and scalar.style != "literal"):
                     found.append(_Leaf(name, scalar.pointer, said, scalar))
         return found
