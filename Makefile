@@ -29,7 +29,7 @@ demo: $(TOOLS) ## judge fixtures/repos/shop and its broken twin, show both verdi
 	@$(BIN)/python fixtures/demo.py
 
 # ARGS hands arguments to pytest: make test ARGS='tests/unit -k yaml'
-test: $(TOOLS) ## run all tests
+test: $(TOOLS) $(VENV)/.kubeconform ## run all tests
 	$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.installed ## ruff: rules and format
@@ -67,7 +67,7 @@ $(TOOLS): $(VENV)/.installed $(wildcard validators/releasegate/tools/tools.lock.
 	$(BIN)/releasegate tools install
 	@touch $@
 
-# The other side of the benchmark, never a part of releasegate. Go: on PATH, else the one that `tools install` used.
+# The other side of the benchmark and of the parity tests, never a part of releasegate. Go: on PATH, else the one that `tools install` used.
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 FIND_GO := from releasegate.tools import store; print(*store.cache_folder().glob("go/*/go/bin/go"))
 $(VENV)/.kubeconform: $(TOOLS)
