@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from releasegate import yamlio
+from releasegate import yamlio, yamlplain
 from releasegate.tools.store import Tool
 from releasegate.yamlio import YamlError, documents, dump, load, positions
 
@@ -63,9 +63,15 @@ def read_by_helm(helm: Tool, tmp_path_factory: pytest.TempPathFactory) -> Oracle
 
 
 def read_here(text: str) -> Any:
-    """Return what load() reads, numbers as helm's float64; {} where helm's target map stays empty."""
+    """Return what load() reads, numbers as helm's float64; {} where helm's target map stays empty.
+
+    The reader of plain lines and the parser behind it are both asked.
+    """
     try:
         value = load(text)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(yamlplain, "read", lambda *_: yamlplain.NOT_PLAIN)
+            assert repr(load(text)) == repr(value)
     except YamlError as error:
         assert error.line is not None  # noqa: PT017  # the law is about every error
         return REFUSED

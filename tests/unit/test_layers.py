@@ -12,6 +12,7 @@ LAYERS = {
     "model": 0,
     "k8s": 0,
     "yamlio": 0,
+    "yamlplain": 0,
     "config": 1,
     "process": 1,
     "git": 1,

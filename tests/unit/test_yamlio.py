@@ -6,13 +6,15 @@ import time
 
 import pytest
 
-from releasegate import yamlio
+from releasegate import yamlio, yamlplain
 from releasegate.yamlio import Budget, YamlError, documents, dump, load, positions
 
 
-@pytest.fixture(params=["libyaml", "pure Python"])
+@pytest.fixture(params=["lines", "libyaml", "pure Python"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the test with the C scanner and with what is used where libyaml is absent."""
+    """Run the test with the reader of plain lines in front, with the C scanner, and with what is used without libyaml."""
+    if request.param != "lines":
+        monkeypatch.setattr(yamlplain, "read", lambda *_: yamlplain.NOT_PLAIN)
     if request.param == "pure Python":
         monkeypatch.setattr(yamlio, "_CPARSER", None)
     else:
