@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from releasegate.tools import store
@@ -82,6 +84,22 @@ def toy(tmp_path: Path) -> Path:
     git(root, "add", "-A")
     git(root, "commit", "-q", "-m", "first")
     return root
+
+
+def closed(schema: Any) -> Any:
+    """The schema with every object closed: our own report holds nothing the schema does not describe."""
+    if isinstance(schema, dict):
+        made = {key: closed(value) for key, value in schema.items()}
+        if made.get("type") == "object" and "properties" in made:
+            made["additionalProperties"] = False
+        return made
+    return [closed(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def validate(report: dict[str, Any]) -> None:
+    """The report is what its shipped JSON Schema says, no more and no less."""
+    text = importlib.resources.files("releasegate").joinpath("data/report.schema.json").read_text(encoding="utf-8")
+    jsonschema.Draft202012Validator(closed(json.loads(text))).validate(report)
 
 
 @dataclass(frozen=True)

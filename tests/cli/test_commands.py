@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 from click import Group
 from click.testing import CliRunner
+from tests.conftest import Said, git, validate
 
 from releasegate import cli
-
-from tests.conftest import Said, git
 
 Run = Callable[..., Said]
 
@@ -58,21 +54,6 @@ def test_every_command_explains_itself(command: str) -> None:
     assert all(option in said.output for option in COMMANDS[command])
 
 
-def closed(schema: Any) -> Any:
-    """The schema with every object closed: our own report holds nothing the schema does not describe."""
-    if isinstance(schema, dict):
-        made = {key: closed(value) for key, value in schema.items()}
-        if made.get("type") == "object" and "properties" in made:
-            made["additionalProperties"] = False
-        return made
-    return [closed(one) for one in schema] if isinstance(schema, list) else schema
-
-
-def validate(report: dict[str, Any]) -> None:
-    text = importlib.resources.files("releasegate").joinpath("data/report.schema.json").read_text()
-    jsonschema.Draft202012Validator(closed(json.loads(text))).validate(report)
-
-
 def test_green_says_what_was_judged(toy: Path, releasegate: Run, tmp_path: Path) -> None:
     said = releasegate("check", str(toy), "--json", str(tmp_path / "report.json"))
     assert said.code == 0, said.out
@@ -111,6 +92,18 @@ def test_a_chart_that_does_not_render_is_two_and_names_helms_line(toy: Path, rel
     assert said.report["summary"]["causes"] == 1
     other = [one for one in said.report["cases"] if one["rule"] == "schema/valid"]
     assert {(one["verdict"], one["reason"]) for one in other} == {("not-evaluated", "not rendered")}
+
+
+def test_helm_lint_counts_where_the_config_asks_for_it(toy: Path, releasegate: Run) -> None:
+    chart = toy / "helm/api/Chart.yaml"
+    chart.write_text(chart.read_text() + "icon: no address\n")
+    assert releasegate("check", str(toy)).code == 0, "helm template takes it"
+    config = toy / "releasegate.toml"
+    config.write_text(config.read_text() + "helm_lint = true\n")
+    said = releasegate("check", str(toy))
+    assert said.code == 1
+    assert "helm lint: " in said.out
+    assert "helm/api/Chart.yaml" in said.out
 
 
 def test_a_repo_without_charts_is_three(tmp_path: Path, releasegate: Run) -> None:

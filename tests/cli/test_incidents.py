@@ -35,7 +35,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.conftest import validate
 
+from releasegate import config, run
+from releasegate.model import Rendered, Unrendered
+from releasegate.render import Renderer
 from releasegate.tools import store
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -77,6 +81,8 @@ def _check(root: Path, report: Path, *args: str, env: Mapping[str, str]) -> Ran:
         check=False,
     )
     written = json.loads(report.read_text(encoding="utf-8")) if report.exists() else None
+    if written is not None:
+        validate(written)
     return Ran(code=done.returncode, output=done.stdout + done.stderr, report=written)
 
 
@@ -171,6 +177,34 @@ def test_the_clean_twin_of_all_incidents_is_green_and_nothing_in_it_went_unjudge
     wanted = {"render/succeeds", "schema/valid", "schema/unique", "images/digest-only", "images/no-mutable-tag"}
     assert wanted <= counted
     assert not [case for case in ran.report["cases"] if case["findings"]]
+
+
+def test_the_worker_renders_every_fixture_as_the_helm_program_does(
+    helm: store.Tool, helm_worker: store.Tool, tmp_path: Path
+) -> None:
+    """What a worker prints is believed only because it is what the program prints, byte for byte."""
+    compared = 0
+    for story in [compose.REPOS / "shop", *STORIES]:
+        root = compose.compose(story, tmp_path / story.name)
+        try:
+            with run.open_run(root) as opened:
+                repo = opened.repo
+        except (run.UsageError, config.ConfigError):
+            continue
+        environments = {one.name: one for one in repo.environments}
+        with Renderer(repo.tree, tool=helm) as program, Renderer(repo.tree, tool=helm, worker=helm_worker) as worker:
+            answers = program.batch(repo.releases, environments), worker.batch(repo.releases, environments)
+            for one, other in zip(*answers, strict=True):
+                assert _text(one) == _text(other), one.release.id
+                compared += isinstance(one, Rendered)
+            assert worker.worker_used or not worker.renders
+    assert compared > 300
+
+
+def _text(one: Rendered | Unrendered) -> Any:
+    if isinstance(one, Unrendered):
+        return (one.reason, one.broken, one.place)
+    return [(manifest.template, manifest.text) for manifest in one.manifests]
 
 
 @pytest.mark.parametrize("story", STORIES, ids=[story.name for story in STORIES])

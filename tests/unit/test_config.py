@@ -21,6 +21,7 @@ TODAY = dt.date(2026, 11, 23)
 # The whole of the documented file (design, section 7).
 EVERYTHING = """\
 kubernetes = "1.37.2"
+helm_lint = true
 argocd = "3.1"
 repo = ["https://github.com/acme/config"]
 expect = ["prometheus", "owners"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +18,13 @@ from releasegate.model import (
     Rendered,
     Source,
     Tree,
-    UnsupportedSource,
     Unrendered,
+    UnsupportedSource,
     ValuesFile,
 )
 from releasegate.render import Renderer
 from releasegate.tools import store
+from releasegate.tools.helm import Unavailable
 
 PROD = Environment(name="prod", protected=True, kubernetes="1.37", why="test")
 CONFIGMAP = """\
@@ -174,7 +174,7 @@ def test_a_schema_reference_is_never_opened(root: Path, helm: store.Tool) -> Non
 @pytest.mark.parametrize("target", ["/etc/hostname", "../../../outside.yaml"])
 def test_a_link_that_leaves_the_repository_is_refused(root: Path, helm: store.Tool, target: str) -> None:
     (root / "../../outside.yaml").resolve().write_text("a: 1\n")
-    os.symlink(target, root / "app/templates/link.yaml")
+    (root / "app/templates/link.yaml").symlink_to(target)
     with Renderer(tree(root), tool=helm) as renderer:
         broken = unrendered(renderer, HelmSource(chart="app"))
     assert "symbolic link" in broken.reason
@@ -183,7 +183,7 @@ def test_a_link_that_leaves_the_repository_is_refused(root: Path, helm: store.To
 
 def test_a_link_inside_the_repository_is_followed_as_argo_does(root: Path, helm: store.Tool) -> None:
     write(root, "common/extra.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\n")
-    os.symlink("../../common/extra.yaml", root / "app/templates/extra.yaml")
+    (root / "app/templates/extra.yaml").symlink_to("../../common/extra.yaml")
     with Renderer(tree(root), tool=helm) as renderer:
         names = {one.name for one in rendered(renderer, HelmSource(chart="app")).manifests}
     assert names == {"settings", "extra"}
@@ -208,6 +208,22 @@ def test_what_cannot_be_rendered_here_says_why_and_is_not_the_repos_fault(root: 
         remote = UnsupportedSource(reason="remote chart", remedy="fetch", description="redis")
         assert unrendered(renderer, remote).broken is False
         assert unrendered(renderer, HelmSource(chart="app", revision="0" * 40)).broken is False
+
+
+def test_helm_lint_runs_once_per_chart_and_values(root: Path, helm: store.Tool) -> None:
+    write(root, "app/other.yaml", "size: large\n")
+    write(root, "app/Chart.yaml", CHART + "icon: no address\n")
+    with Renderer(tree(root), tool=helm) as renderer:
+        (first,) = renderer.lint(release(HelmSource(chart="app")), PROD)
+        (again,) = renderer.lint(release(HelmSource(chart="app")), PROD)
+        (other,) = renderer.lint(
+            release(HelmSource(chart="app", values_files=(ValuesFile(path="app/other.yaml"),))), PROD
+        )
+    assert first.said is again.said
+    assert first.said is not other.said
+    assert first.chart == "app"
+    assert not isinstance(first.said, Unavailable)
+    assert [path for severity, path, _ in first.said.messages if severity == "error"] == ["Chart.yaml"]
 
 
 # --- the cache ---

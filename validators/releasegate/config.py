@@ -140,6 +140,7 @@ class Config:
     sha256: str = hashlib.sha256(b"").hexdigest()
     kubernetes: str | None = None
     argocd: str | None = None
+    helm_lint: bool = False
     repo: tuple[str, ...] = ()
     expect: tuple[str, ...] = ()
     rules: Mapping[str, Level] = field(default_factory=dict)
@@ -550,6 +551,7 @@ def _build(document: Mapping[str, Any], path: str, sha256: str, lines: Mapping[K
         sha256=sha256,
         kubernetes=_minor(document.get("kubernetes")),
         argocd=document.get("argocd"),
+        helm_lint=document.get("helm_lint", False),
         repo=tuple(document.get("repo", ())),
         expect=tuple(document.get("expect", ())),
         rules=_levels(part("rules")),

@@ -62,6 +62,17 @@ class LinkLeavesTree(Exception):
         self.path = path
 
 
+_Linted = helm.LintOutput | helm.Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """What `helm lint` said of a chart (a folder of the tree) with the values of a release."""
+
+    chart: str
+    said: _Linted
+
+
 class Sandbox:
     """A private folder with copies of the charts and values files that renders read. Safe for several threads."""
 
@@ -215,6 +226,7 @@ class Renderer:
         self._sandboxes: dict[str | None, Sandbox] = {None: Sandbox(tree, Path(self._folder.name) / "tree")}
         self._pool: helm.Pool | None = None
         self._answers: dict[str, _Answer] = {}
+        self._lints: dict[object, Future[_Linted]] = {}
         self._lock = threading.RLock()
         self._values = chartvalues.Checker(Path(self._folder.name) / "probes")
         self._variants = 0
@@ -275,6 +287,31 @@ class Renderer:
         return _collect(release, self._parts(release, environment, fresh=True, texts=texts))
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def start_lint(self, release: Release, environment: Environment) -> list[tuple[str, Future[_Linted]]]:
+        """Begin `helm lint` of the charts of a release, once per (chart, values)."""
+        begun: list[tuple[str, Future[_Linted]]] = []
+        for source in release.sources:
+            sandbox = self._sandbox(source.revision) if isinstance(source, HelmSource) else None
+            if not isinstance(source, HelmSource) or sandbox is None or isinstance(self.tool, store.ToolMissing):
+                continue  # told by the release's render
+            try:
+                job = self._job(release, environment, source, sandbox, {})
+                request = job.request
+                inputs = (request.chart, request.values_files, request.sets, request.set_files, request.kube_version)
+                with self._lock:
+                    if inputs not in self._lints:
+                        for path in job.copies:
+                            sandbox.copy(path)
+                        self._lints[inputs] = self._start_pool().submit_lint(request)
+                    begun.append((source.chart, self._lints[inputs]))
+            except (LinkLeavesTree, OSError):
+                continue  # as above
+        return begun
+
+    def lint(self, release: Release, environment: Environment) -> list[Lint]:
+        """Return what `helm lint` says of the charts of a release, waiting for it."""
+        return [Lint(chart, future.result()) for chart, future in self.start_lint(release, environment)]
 
     def _sandbox(self, revision: str | None) -> Sandbox | None:
         with self._lock:
@@ -563,7 +600,7 @@ def _template_place(chart: str, error: helm.TemplateError, folder: Path) -> Plac
 
 
 def _yaml_error_place(file: Path, path: str) -> Place | None:
-    """helm names a line of a values file only inside its message, and not always."""
+    """Helm names a line of a values file only inside its message, and not always."""
     try:
         yamlio.documents(file.read_text())
     except yamlio.YamlError as error:

@@ -35,7 +35,7 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.render import Renderer, manifests_of
+from releasegate.render import Lint, Renderer, manifests_of
 from releasegate.rules import Evidence, Rule, catalogue
 from releasegate.tools import store
 
@@ -197,10 +197,13 @@ class Run:
         self._narrowed = not self.selection.everything or len(cases) < len(self.cases)
         releases = {(case.environment, case.release) for case in cases}
         wide = {case.environment for case in cases if case.release is None}
-        self.renderer.start(
-            [one for one in self.repo.releases if (one.environment, one.name) in releases or one.environment in wide],
-            self._environments,
-        )
+        needed = [
+            one for one in self.repo.releases if (one.environment, one.name) in releases or one.environment in wide
+        ]
+        self.renderer.start(needed, self._environments)
+        if self.config.helm_lint:
+            for one in needed:
+                self.renderer.start_lint(one, self._environments[one.environment])
 
     def judge(self, case: CaseId) -> Verdict:
         """Judge one case, once; the verdict is kept for the report."""
@@ -230,6 +233,7 @@ class Run:
             renders=tuple(self.rendered(one) for one in releases),
             schemas=self.schemas_of(environment) if environment is not None else None,
             render_again=self._render_again,
+            lint=self._lint if self.config.helm_lint else None,
         )
         return evaluate.judge(rule, case, evidence, self.level(case))
 
@@ -251,6 +255,9 @@ class Run:
 
     def _render_again(self, release: Release) -> Rendered | Unrendered:
         return self.renderer.again(release, self._environments[release.environment])
+
+    def _lint(self, release: Release) -> list[Lint]:
+        return self.renderer.lint(release, self._environments[release.environment])
 
     def _late_applications(self) -> Iterator[Unjudged]:
         """Applications in a render that discovery did not follow: a deployment nobody judged."""

@@ -26,6 +26,7 @@ from releasegate.model import (
     Unjudged,
     Unrendered,
 )
+from releasegate.render import Lint
 from releasegate.schemas import Schemas
 
 
@@ -35,7 +36,7 @@ class Evidence:
 
     `renders` are the renders of the case's scope: one for a release, all of the environment for an environment.
     `schemas` are the schemas of the environment (None for repo scope). `render_again` renders a release a second
-    time, past every cache.
+    time, past every cache. `lint` runs `helm lint` for the charts of a release; None where it is not asked for.
     """
 
     repo: Repo
@@ -45,6 +46,7 @@ class Evidence:
     renders: tuple[Rendered | Unrendered, ...]
     schemas: Schemas | None = None
     render_again: Callable[[Release], Rendered | Unrendered] | None = None
+    lint: Callable[[Release], Sequence[Lint]] | None = None
 
     @property
     def rendered(self) -> tuple[Rendered, ...]:

@@ -3,7 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from releasegate.model import Finding, HelmSource, Kind, Place, Rendered, Scope, Unjudged, Unrendered
+from releasegate.render import Lint
 from releasegate.rules import Evidence, rule
+from releasegate.tools.helm import Unavailable
 
 
 def _renders(evidence: Evidence) -> Sequence[Rendered | Unrendered]:
@@ -11,11 +13,13 @@ def _renders(evidence: Evidence) -> Sequence[Rendered | Unrendered]:
 
 
 @rule(scope=Scope.RELEASE, kind=Kind.FACT, subjects=_renders, needs_render=False)
-def succeeds(render: Rendered | Unrendered, _evidence: Evidence) -> Iterator[Finding | Unjudged]:
+def succeeds(render: Rendered | Unrendered, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     """Every release renders, with Argo CD's arguments, to at least one object.
 
     Why: a chart that does not render stops Argo CD's sync with ComparisonError, and `helm template` of a chart whose
     templates are all behind a false `if` prints nothing and exits 0: a pipeline that validates an empty stream is green.
+
+    With `helm_lint = true` in releasegate.toml, what `helm lint` calls an error is a finding too, and a warning advice.
 
     Fix: mend the template at the named line, or the values it reads. A release that is meant to hold nothing in an
     environment should have no Application there.
@@ -45,3 +49,22 @@ def succeeds(render: Rendered | Unrendered, _evidence: Evidence) -> Iterator[Fin
             change=f"{path} renders nothing",
             place=Place(path=path) if path else None,
         )
+    elif evidence.lint is not None:
+        for lint in evidence.lint(render.release):
+            yield from _linted(lint)
+
+
+def _linted(lint: Lint) -> Iterator[Finding | Unjudged]:
+    if isinstance(lint.said, Unavailable):
+        yield Unjudged(reason=lint.said.reason, remedy=lint.said.remedy, group=lint.said.reason)
+        return
+    for severity, path, text in lint.said.messages:
+        if severity in {"error", "warning"}:
+            said = " ".join(text.split())
+            yield Finding(
+                message=f"helm lint: {said}",
+                help="mend what helm names; `helm lint` shows the same",
+                change=said,
+                place=Place(path=f"{lint.chart}/{path}" if path else lint.chart),
+                advice=severity == "warning",
+            )
