@@ -185,11 +185,13 @@ def test_the_worker_renders_every_fixture_as_the_helm_program_does(
     """What a worker prints is believed only because it is what the program prints, byte for byte."""
     compared = 0
     for story in [compose.REPOS / "shop", *STORIES]:
+        if story.name == "random-in-template":
+            continue  # two renders of it differ whoever makes them: that is its fault
         root = compose.compose(story, tmp_path / story.name)
         try:
             with run.open_run(root) as opened:
                 repo = opened.repo
-        except (run.UsageError, config.ConfigError):
+        except (usage.UsageError, config.ConfigError):
             continue
         environments = {one.name: one for one in repo.environments}
         with Renderer(repo.tree, tool=helm) as program, Renderer(repo.tree, tool=helm, worker=helm_worker) as worker:

@@ -103,7 +103,7 @@ def discover(root: Path, *, as_json: bool) -> int:
 @click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
 def render(release: str, root: Path) -> int:
     """Print what is judged of one release: the render as it would be applied, Secret values redacted."""
-    from releasegate import run  # noqa: PLC0415
+    from releasegate import run, usage  # noqa: PLC0415
     from releasegate.model import Unrendered  # noqa: PLC0415
     from releasegate.report import manifests  # noqa: PLC0415
     from releasegate.report.text import clean  # noqa: PLC0415
@@ -111,7 +111,7 @@ def render(release: str, root: Path) -> int:
     with _usage_errors(None), run.open_run(root) as opened:
         chosen = next((one for one in opened.repo.releases if one.id == release), None)
         if chosen is None:
-            raise run.UsageError(f"no release {release!r} here; `releasegate discover` lists them as ENV/RELEASE")
+            raise usage.UsageError(f"no release {release!r} here; `releasegate discover` lists them as ENV/RELEASE")
         rendered = opened.rendered(chosen)
         if isinstance(rendered, Unrendered):
             where = f"{rendered.place}: " if rendered.place else ""
@@ -143,7 +143,7 @@ def explain(rule: str) -> int:
     """Print the page of a rule: what, why, how to mend it, a bad and a good example."""
     from releasegate.report import page  # noqa: PLC0415
     from releasegate.rules import catalogue  # noqa: PLC0415
-    from releasegate.run import near  # noqa: PLC0415
+    from releasegate.usage import near  # noqa: PLC0415
 
     known = {one.id: one for one in catalogue()}
     if rule not in known:
@@ -244,11 +244,13 @@ class _usage_errors:  # noqa: N801 - reads as a with statement
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         from releasegate import config as configuration  # noqa: PLC0415
-        from releasegate import git, run, schemas  # noqa: PLC0415
+        from releasegate import git, schemas, usage  # noqa: PLC0415
         from releasegate.report import json as json_report  # noqa: PLC0415
 
-        if isinstance(error, (run.UsageError, configuration.ConfigError, git.GitError, schemas.LocationError)):
+        if isinstance(error, (usage.UsageError, configuration.ConfigError, git.GitError, schemas.LocationError)):
             if self._json_file is not None:
                 json_report.write(json_report.usage_error(str(error)), self._json_file)
             raise click.UsageError(str(error)) from None

@@ -92,13 +92,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if root is None or not any(_covers(config, arg, root) for arg in config.args):
         return
     from releasegate import config as configuration  # noqa: PLC0415
-    from releasegate import git, nodes, run  # noqa: PLC0415
+    from releasegate import git, nodes, run, usage  # noqa: PLC0415
 
     if nodes.RUN in config.stash:
         return
     try:
         config.stash[nodes.RUN] = config.stash[_CLOSE].enter_context(run.open_run(root))
-    except (run.UsageError, configuration.ConfigError, git.GitError) as error:
+    except (usage.UsageError, configuration.ConfigError, git.GitError) as error:
         raise pytest.UsageError(str(error)) from None
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Self
 
 from releasegate import chartvalues, k8s, process, yamlio
+from releasegate.manifests import manifests_of
 from releasegate.model import (
     DirectorySource,
     Environment,
@@ -640,30 +641,6 @@ def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
                 )
             found += made
     return [manifest for manifest in found if not _never_applied(manifest)]
-
-
-def manifests_of(
-    document: yamlio.Document, *, template: str | None = None, path: str | None = None
-) -> list[Manifest] | str:
-    """Return the objects of one YAML document (a List is expanded), or what it is instead of an object."""
-    if not isinstance(document.value, Mapping):
-        return f"a {type(document.value).__name__}"
-    whole = Manifest(
-        body=document.value,
-        text=document.text,
-        template=template,
-        path=path,
-        line=document.line,
-        problems=document.problems,
-    )
-    expanded = k8s.expand_lists(document.value)
-    if len(expanded) == 1 and expanded[0][1] is document.value:
-        return [whole]
-    return [
-        replace(whole, body=body, within=pointer, problems=document.problems if index == 0 else ())
-        for index, (pointer, body) in enumerate(expanded)
-        if isinstance(body, Mapping)
-    ]
 
 
 def _never_applied(manifest: Manifest) -> bool:

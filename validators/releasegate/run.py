@@ -20,6 +20,7 @@ import platformdirs
 from releasegate import config as configuration
 from releasegate import evaluate, git, schemas, sources, yamlio
 from releasegate.discover import discover
+from releasegate.manifests import CRD_KIND, manifests_of
 from releasegate.model import (
     CaseId,
     Environment,
@@ -35,16 +36,10 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.render import Lint, Renderer, manifests_of
+from releasegate.render import Renderer
 from releasegate.rules import Evidence, Rule, catalogue
 from releasegate.tools import store
-
-CRD_KIND = "CustomResourceDefinition"
-
-
-class UsageError(Exception):
-    """Wrong use: an unknown environment, release or rule, a version without bundle, a dirty tree in CI. Exit 4."""
-
+from releasegate.usage import UsageError, bundle_version, near
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -450,32 +445,10 @@ def _on_target_branch(tree: Tree, *, in_ci: bool) -> Tree:
     return replace(tree, branch=target) if in_ci and target else tree
 
 
-def bundle_version(wanted: str | None) -> str:
-    """Return the Kubernetes version to judge at: the wanted one, else the newest bundle.
-
-    Raises UsageError naming the bundles there are.
-    """
-    there = schemas.available()
-    if wanted is None:
-        return max(there, key=lambda version: tuple(int(part) for part in version.split(".")))
-    short = ".".join(wanted.removeprefix("v").split(".")[:2])
-    if short not in there:
-        raise UsageError(f"no schema bundle for Kubernetes {wanted}; there are: {', '.join(there)}")
-    return short
-
-
 def render_cache() -> Path:
     """The desk's render cache: RELEASEGATE_CACHE, else the platform's cache folder."""
     chosen = os.environ.get("RELEASEGATE_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("releasegate")) / "renders"
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean ...?` for the nearest known name, or nothing."""
-    import difflib  # noqa: PLC0415 - only on the way to an error
-
-    found = difflib.get_close_matches(name, sorted(known), 1)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 @contextlib.contextmanager
