@@ -316,6 +316,14 @@ def test_a_go_template_is_evaluated_or_refused_whatever_it_says(text: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("text", "made"),
+    [(" -}}", " -}}"), ("a {{- .x }} b", "a1 b"), ("a {{ .x -}} b", "a 1b"), ("a {{- .x -}} b {{- .x }}", "a1b1")],
+)
+def test_space_is_trimmed_around_actions_only(text: str, made: str) -> None:
+    assert appset._go_template(text, {"x": "1"}, strict=True) == made
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         (1.0, "1"), (1.5, "1.5"), (999999.0, "999999"), (1e6, "1e+06"), (123456789.0, "1.23456789e+08"),

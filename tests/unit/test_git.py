@@ -330,6 +330,18 @@ def test_no_command_of_the_repositorys_configuration_runs(repo: Path, monkeypatc
     assert not sentinel.exists()
 
 
+def test_a_change_in_the_second_of_the_commit_is_seen(repo: Path) -> None:
+    """Same size, same time, index no younger: git compares contents, unless it is handed an index with a new time."""
+    run(repo, "config", "core.trustctime", "false")
+    values, index = repo / "api/values.yaml", repo / ".git/index"
+    os.utime(values, (1_000_000_000, 1_000_000_000))
+    run(repo, "update-index", "--refresh")
+    values.write_text("a: 2\n")
+    for path in (values, index):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    assert git.changed_files(repo) == ("api/values.yaml",)
+
+
 def test_a_bare_repository_in_the_tree_is_not_asked(tmp_path: Path) -> None:
     # Committed as plain files it would bring its own configuration, and with it commands.
     run(tmp_path, "init", "-q", "--bare", "bare.git")

@@ -193,7 +193,7 @@ def _private_index(root: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="releasegate-git-") as folder:
         copy = Path(folder) / "index"
         if index.exists():
-            shutil.copyfile(index, copy)
+            shutil.copy2(index, copy)  # with its time: git compares contents of what is not older than the index
         yield {"GIT_INDEX_FILE": str(copy)}
 
 

@@ -374,8 +374,8 @@ def _fast(name: str, parameters: Parameters) -> str:
 
 # goTemplate: a pipeline of fields, literals and the functions below. Control structures, variables and other
 # functions are not evaluated.
-_SPACE_BEFORE = re.compile(r"\s+\{\{-(?=\s)")
-_SPACE_AFTER = re.compile(r"(?<=\s)-\}\}\s+")
+_SPACE = " \t\r\n"  # what Go trims around `{{- ` and ` -}}`
+_SPACE_OR_END = (" ", "\t", "\r", "\n")
 _TOKEN = re.compile(
     r"\s*(?:(?P<string>\"(?:[^\"\\]|\\.)*\"|`[^`]*`)|(?P<number>-?\d+)(?![\w.])|(?P<field>\$?(?:\.[A-Za-z_]\w*)+|\.)"
     r"|(?P<word>[A-Za-z_]\w*)|(?P<mark>[()|]))"
@@ -397,20 +397,28 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def _go_template(text: str, parameters: Parameters, *, strict: bool) -> str:
-    text = _SPACE_AFTER.sub("}}", _SPACE_BEFORE.sub("{{", text))
-    text = text.replace("{{- ", "{{ ").replace(" -}}", " }}")
-
-    def replaced(found: re.Match[str]) -> str:
-        action = found[1].strip()
-        if action.startswith("/*"):
-            return ""
-        value = _Pipeline(action, parameters, strict=strict).value()
-        return "<no value>" if value is None else _printed(value)
-
-    made = _ACTION.sub(replaced, text)
+    parts: list[str] = []
+    end, trims_next = 0, False
+    for found in _ACTION.finditer(text):
+        literal, action = text[end : found.start()], found[1]
+        literal = literal.lstrip(_SPACE) if trims_next else literal
+        if action[:1] == "-" and action[1:2] in _SPACE_OR_END:
+            literal, action = literal.rstrip(_SPACE), action[1:]
+        trims_next = action[-1:] == "-" and action[-2:-1] in _SPACE_OR_END
+        parts += [literal, _replaced((action[:-1] if trims_next else action).strip(), parameters, strict=strict)]
+        end = found.end()
+    parts.append(text[end:].lstrip(_SPACE) if trims_next else text[end:])
+    made = "".join(parts)
     if "<no value>" in made:
         raise NotEvaluated(f"its template {text!r} gives <no value>", "set the parameter in the generator")
     return made
+
+
+def _replaced(action: str, parameters: Parameters, *, strict: bool) -> str:
+    if action.startswith("/*"):
+        return ""
+    value = _Pipeline(action, parameters, strict=strict).value()
+    return "<no value>" if value is None else _printed(value)
 
 
 def _printed(value: Any) -> str:
