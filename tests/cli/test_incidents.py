@@ -37,7 +37,7 @@ from typing import Any
 import pytest
 from tests.conftest import validate
 
-from releasegate import config, run
+from releasegate import config, run, usage
 from releasegate.model import Rendered, Unrendered
 from releasegate.render import Renderer
 from releasegate.tools import store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -77,8 +78,10 @@ def lint(paths: tuple[str, ...], kubernetes: str | None, locations: tuple[str, .
     """Judge plain files by what they are; a folder stands for the YAML and JSON files below it, - for stdin."""
     from releasegate import lint as linting  # noqa: PLC0415
 
+    gc.disable()  # a short process that makes no cycles: looking for them cost a fifth of its time
     with _usage_errors(json_file):
         report = linting.lint(paths, kubernetes=kubernetes, locations=locations)
+        gc.freeze()  # nor at its end
         return _publish(report, Path.cwd(), json_file)
 
 

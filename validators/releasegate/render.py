@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from releasegate import chartvalues, k8s, process, yamlio
+from releasegate import chartvalues, process, yamlio
 from releasegate.manifests import manifests_of
 from releasegate.model import (
     DirectorySource,

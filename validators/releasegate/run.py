@@ -36,10 +36,11 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.render import Renderer
+from releasegate.render import Lint, Renderer
 from releasegate.rules import Evidence, Rule, catalogue
 from releasegate.tools import store
 from releasegate.usage import UsageError, bundle_version, near
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
