@@ -31,6 +31,7 @@ from releasegate.model import (
 from releasegate.rules import Evidence, Rule
 
 NOT_RENDERED = "not rendered"
+NOTHING = "nothing of the kind here"
 # design.md 3: "nearly all subjects of a rule in an environment fail alike (four of five or more)".
 SYSTEMIC_SHARE = 0.8
 SYSTEMIC_FLOOR = 5  # fewer findings fit on a screen as they are
@@ -69,8 +70,9 @@ def judge(rule: Rule, case: CaseId, evidence: Evidence, level: Level) -> Verdict
         else:
             for subject in given:
                 answers += rule.check(subject, evidence)
-        found += [one for one in answers if isinstance(one, Finding)]
-        unjudged += [one for one in answers if isinstance(one, Unjudged)]
+        if answers:
+            found += [one for one in answers if isinstance(one, Finding)]
+            unjudged += [one for one in answers if isinstance(one, Unjudged)]
     except Exception as error:  # noqa: BLE001 - the one boundary: a rule's bug must not turn red or green by itself
         unjudged.append(
             Unjudged(
@@ -79,7 +81,16 @@ def judge(rule: Rule, case: CaseId, evidence: Evidence, level: Level) -> Verdict
                 group=f"bug in {rule.id}: {type(error).__name__}",
             )
         )
+    if not found and not unjudged:
+        return clean(case, level, subjects, time.perf_counter() - began)
     return _decide(case, level, subjects, found, unjudged, seconds=time.perf_counter() - began)
+
+
+def clean(case: CaseId, level: Level, subjects: int, seconds: float = 0.0) -> Verdict:
+    """Return the verdict of a case in which nothing was found and nothing was left unjudged."""
+    if subjects:
+        return Verdict(id=case, level=level, outcome=Outcome.PASSED, subjects=subjects, seconds=seconds)
+    return Verdict(id=case, level=level, outcome=Outcome.NOT_APPLICABLE, subjects=0, reason=NOTHING, seconds=seconds)
 
 
 def _unrendered(case: CaseId, level: Level, unrendered: Sequence[Unrendered]) -> Verdict:
@@ -116,6 +127,8 @@ def _decide(
     seconds: float = 0.0,
 ) -> Verdict:
     """Take the covered entries out, then compute the verdict from what is left; not-evaluated outranks failed."""
+    if not found and not unjudged:
+        return clean(case, level, subjects, seconds)
     judged = tuple(
         replace(one, status=Status.ADVISED if one.advice or level is Level.ADVISE else Status.NEW) for one in found
     )
@@ -123,20 +136,14 @@ def _decide(
         outcome = Outcome.NOT_EVALUATED
     elif any(one.status is Status.NEW for one in judged):
         outcome = Outcome.FAILED
-    elif judged or unjudged:
-        outcome = Outcome.ADVISED
-    elif subjects:
-        outcome = Outcome.PASSED
     else:
-        outcome = Outcome.NOT_APPLICABLE
+        outcome = Outcome.ADVISED
     reason = remedy = None
     if unjudged:
         reason, remedy = unjudged[0].reason, unjudged[0].remedy
         others = len({one.group for one in unjudged}) - 1
         if others:
             reason = f"{reason} (and {others} more)"
-    elif outcome is Outcome.NOT_APPLICABLE:
-        reason = "nothing of the kind here"
     return Verdict(
         id=case,
         level=level,
@@ -243,7 +250,8 @@ def systemic(
             continue
         key = (verdict.id.rule, verdict.id.environment)
         judged[key] += verdict.subjects
-        failing[key] += len({(id(one.manifest), one.pointer) for one in verdict.findings if not one.advice})
+        if verdict.findings:
+            failing[key] += len({(id(one.manifest), one.pointer) for one in verdict.findings if not one.advice})
     return {
         key: (count, judged[key])
         for key, count in failing.items()
@@ -278,6 +286,8 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
     gaps: dict[str, list[tuple[CaseId, Unjudged]]] = defaultdict(list)
     advised_gaps: set[str] = set()
     for verdict in verdicts:
+        if not verdict.findings and not verdict.unjudged:
+            continue
         key = (verdict.id.rule, verdict.id.environment)
         for finding in verdict.findings:
             if key in folded and not finding.advice:
@@ -299,11 +309,14 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
     return tuple(sorted(made, key=_order))
 
 
+_NOT_GREEN = (Outcome.FAILED, Outcome.NOT_EVALUATED)
+
+
 def _told_by_render(verdicts: Sequence[Verdict]) -> set[tuple[str | None, str]]:
     """(environment, group) of every release that did not render and whose render/succeeds case is in this run."""
     told: set[tuple[str | None, str]] = set()
     for one in verdicts:
-        if one.id.rule == RENDER and one.outcome in (Outcome.FAILED, Outcome.NOT_EVALUATED):
+        if one.outcome in _NOT_GREEN and one.id.rule == RENDER:
             told.add((one.id.environment, f"{one.id.environment}/{one.id.release} does not render"))
             told.update((one.id.environment, gap.group) for gap in one.unjudged)
     return told
@@ -388,13 +401,14 @@ WORDS = ("passed", "failed", "not-evaluated", "nothing-judged", "usage-error")
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:
     """Return 0-3 for a finished run. Precedence 2 > 3 > 1 > 0; a run that judged nothing is never 0."""
-    if any(one.outcome is Outcome.NOT_EVALUATED for one in verdicts):
+    outcomes = {one.outcome for one in verdicts}
+    if Outcome.NOT_EVALUATED in outcomes:
         return NOT_EVALUATED
-    expected = [one for one in verdicts if one.id.rule.startswith("expect/")]
-    judged = sum(one.subjects for one in verdicts if not one.id.rule.startswith("expect/"))
-    if not judged or any(one.outcome is Outcome.FAILED for one in expected):
+    judged = any(one.subjects and not one.id.rule.startswith("expect/") for one in verdicts)
+    failed = [one for one in verdicts if one.outcome is Outcome.FAILED]
+    if not judged or any(one.id.rule.startswith("expect/") for one in failed):
         return NOTHING_JUDGED
-    return FINDING if any(one.outcome is Outcome.FAILED for one in verdicts) else PASSED
+    return FINDING if failed else PASSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,21 +5,24 @@ Files, folders and stdin become Directory releases of one environment, so that n
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from releasegate import config as configuration
 from releasegate import evaluate, process, schemas, sources, yamlio
+from releasegate.manifests import CRD_KIND, manifests_of
 from releasegate.model import (
     CaseId,
     DirectorySource,
     Environment,
+    Finding,
     Manifest,
     Place,
     Release,
@@ -30,21 +33,24 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.render import manifests_of
-from releasegate.rules import Evidence, Rule, catalogue
-from releasegate.run import CRD_KIND, UsageError, bundle_version
+from releasegate.rules import Evidence, catalogue
+from releasegate.usage import UsageError, bundle_version
 
 ENVIRONMENT = "lint"
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 FAMILIES = ("schema", "images")
 MIN_FILES_PER_PROCESS = 200  # below that, starting a process costs more than it saves
+FILES_PER_PART = 100  # of many files: what a process takes at a time
+# Rules over all files that look at nothing but what an object is called: for them a clean file's objects come back
+# from the process that judged it without their bodies.
+NAMES_ONLY = frozenset({"schema/unique"})
 
 
 def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[str]) -> evaluate.Report:
     """Judge plain manifests. A folder stands for the .yaml, .yml and .json files below it; `-` is stdin.
 
-    Many files are read and judged by as many processes as the machine has cores.
+    Many files are judged by as many processes as the machine has cores.
     Raises UsageError for a path that does not exist or a Kubernetes version without bundle.
     """
     began = time.perf_counter()
@@ -52,24 +58,20 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
     version = bundle_version(kubernetes)
     environment = Environment(name=ENVIRONMENT, protected=False, kubernetes=version, why="releasegate lint")
     with _stdin_as_file(paths) as given:
-        files = list(dict.fromkeys((_relative(file, root), file) for path in given for file in _files(path)))
-        releases = tuple(_release(name) for name, _ in files)
-        repo = Repo(
-            tree=Tree(root=str(root), files=tuple(name for name, _ in files)),
-            environments=(environment,),
-            releases=releases,
-        )
-        judge = _Judge(repo, environment, locations)
-        work = list(zip(releases, (file for _, file in files), strict=True))
-        jobs = min(os.cpu_count() or 1, len(work) // MIN_FILES_PER_PROCESS) or 1
-        crds = [crd for part in process.spread(_crds_of, _parts(work, jobs)) for crd in part]
-        judge.load(crds)
-        judged = process.spread(judge.releases, _parts(work, jobs))
-    renders = {one.release.id: one for part, _ in judged for one in part}
-    verdicts = [verdict for _, part in judged for verdict in part]
-    verdicts += judge.environment(tuple(renders.values()))
+        named = dict.fromkeys(entry for path in given for entry in _files(path, root))
+        files = [_File(name, *_content(path)) for name, path in named]
+    releases = tuple(_release(file.name) for file in files)
+    repo = Repo(
+        tree=Tree(root=str(root), files=tuple(file.name for file in files)),
+        environments=(environment,),
+        releases=releases,
+    )
+    judge = _Judge(repo, environment, files)
+    judge.load(locations)
+    renders, verdicts = judge.all()
+    folded = evaluate.systemic(verdicts, judge.rules)
     locator = sources.Locator(root, lambda release, _texts: renders[release.id])
-    verdicts = sources.resolve(verdicts, evaluate.systemic(verdicts, judge.rules), renders, locator)
+    verdicts = sources.resolve(verdicts, folded, renders, locator)
     return evaluate.Report(
         repo=repo,
         verdicts=tuple(verdicts),
@@ -86,12 +88,21 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
     )
 
 
-Work = list[tuple[Release, Path]]
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A given file under its name in the report: its bytes, read once, or why it cannot be read."""
+
+    name: str
+    data: bytes
+    error: str | None
 
 
-def _parts(work: Work, jobs: int) -> list[Work]:
-    size = -(-len(work) // jobs) if work else 1
-    return [work[start : start + size] for start in range(0, len(work), size)]
+def _content(path: str) -> tuple[bytes, str | None]:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each of many files costs as much as reading
+            return file.readall(), None
+    except OSError as error:
+        return b"", error.strerror
 
 
 def _release(name: str) -> Release:
@@ -101,62 +112,126 @@ def _release(name: str) -> Release:
     )
 
 
-def _crds_of(work: Work) -> list[Manifest]:
-    """CRDs among the given files are known to all of them; a file without the word has none."""
-    found: list[Manifest] = []
-    for release, file in work:
-        with contextlib.suppress(OSError):
-            if CRD_KIND.encode() not in file.read_bytes():
-                continue
-        rendered = _read(release, file, release.name)
-        if isinstance(rendered, Rendered):
-            found += [manifest for manifest in rendered.manifests if manifest.kind == CRD_KIND]
-    return found
+_Names = tuple[str, str, str, str | None, int, str]  # what _named makes a Manifest of
+_Counts = list[tuple[int, float]]  # subjects and seconds of each rule's case
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What comes back of one file: of a clean one only what its objects are called, and how many each rule looked at."""
+
+    names: list[_Names]
+    counts: _Counts
+    whole: tuple[Rendered | Unrendered, list[Verdict]] | None = None
 
 
 class _Judge:
     """Judges given files with the rules that need no repo around them."""
 
-    def __init__(self, repo: Repo, environment: Environment, locations: Sequence[str]) -> None:
+    def __init__(self, repo: Repo, environment: Environment, files: Sequence[_File]) -> None:
         self.repo = repo
         self.config = configuration.parse("")
         self.rules = {one.id: one for one in catalogue() if one.id == "render/succeeds" or one.family in FAMILIES}
+        self._files = files
         self._environment = environment
-        self._locations = locations
         self._schemas: schemas.Schemas | None = None
+        self._levels = {one.id: self.config.level(one.id, one.kind, environment) for one in self.rules.values()}
+        self._each = [one for one in self.rules.values() if one.scope is Scope.RELEASE]
+        self._all = [one for one in self.rules.values() if one.scope is Scope.ENVIRONMENT]
+        # A file renders to what it holds: the case of another rule is there only to say that it cannot be read.
+        self._of_rendered = [one for one in self._each if one.needs_render]
+        self._names_only = {one.id for one in self._all} <= NAMES_ONLY
 
-    def load(self, crds: Sequence[Manifest]) -> None:
-        """Load the schemas, once the CRDs among the files are known."""
+    def load(self, locations: Sequence[str]) -> None:
+        """Load the schemas. CRDs among the files are known to all of them; a file without the word has none."""
+        crds: list[Manifest] = []
+        for number, file in enumerate(self._files):
+            if CRD_KIND.encode() in file.data:
+                rendered = self._read(number)
+                if isinstance(rendered, Rendered):
+                    crds += [manifest for manifest in rendered.manifests if manifest.kind == CRD_KIND]
         self._schemas = schemas.Schemas.load(
-            self._environment.kubernetes, crds=crds, locations=self._locations, root=Path(self.repo.tree.root)
+            self._environment.kubernetes, crds=crds, locations=locations, root=Path(self.repo.tree.root)
         )
 
-    def releases(self, work: Work) -> tuple[list[Rendered | Unrendered], list[Verdict]]:
-        """Read and judge one part of the files."""
-        renders: list[Rendered | Unrendered] = []
+    def all(self) -> tuple[dict[str, Rendered | Unrendered], list[Verdict]]:
+        """Judge every file, then all of them together. Returns the renders by release, and the verdicts."""
+        count = len(self._files)
+        copies = min(os.cpu_count() or 1, count // MIN_FILES_PER_PROCESS)
+        size = max(FILES_PER_PART, -(-count // process.MAX_PARTS))
+        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        renders: dict[str, Rendered | Unrendered] = {}
         verdicts: list[Verdict] = []
-        for release, file in work:
-            rendered = _read(release, file, release.name)
-            renders.append(rendered)
-            verdicts += [
-                self._judge(rule, release.name, (rendered,), release)
-                for rule in self.rules.values()
-                # A file renders to what it holds: the case is there only to say that it cannot be read.
-                if rule.scope is Scope.RELEASE and (rule.needs_render or isinstance(rendered, Unrendered))
-            ]
+        for part, judged in zip(parts, process.spread(self._part, parts, copies=copies), strict=True):
+            for number, one in zip(part, judged, strict=True):
+                rendered, made = one.whole or self._clean(number, one)
+                renders[rendered.release.id] = rendered
+                verdicts += made
+        evidence = self._evidence(None, tuple(renders.values()))
+        for rule in self._all:
+            case = CaseId(rule=rule.id, environment=ENVIRONMENT)
+            verdict = evaluate.judge(rule, case, evidence, self._levels[rule.id])
+            verdicts.append(self._with_bodies(verdict, renders) if verdict.findings else verdict)
         return renders, verdicts
 
-    def environment(self, renders: tuple[Rendered | Unrendered, ...]) -> list[Verdict]:
-        """Judge what is about all files together."""
-        return [
-            self._judge(rule, None, renders, None) for rule in self.rules.values() if rule.scope is Scope.ENVIRONMENT
+    def _part(self, part: range) -> list[_Judged]:
+        return [self._file(number) for number in part]
+
+    def _file(self, number: int) -> _Judged:
+        release, rendered = self.repo.releases[number], self._read(number)
+        rules = self._of_rendered if isinstance(rendered, Rendered) else self._each
+        evidence = self._evidence(release, (rendered,))
+        verdicts = [
+            evaluate.judge(
+                rule,
+                CaseId(rule=rule.id, environment=ENVIRONMENT, release=release.name),
+                evidence,
+                self._levels[rule.id],
+            )
+            for rule in rules
+        ]
+        found = any(one.findings or one.unjudged for one in verdicts)
+        if found or isinstance(rendered, Unrendered) or not self._names_only:
+            return _Judged([], [], (rendered, verdicts))
+        names = [
+            (one.api_version, one.kind, one.name, one.namespace, one.line, one.within) for one in rendered.manifests
+        ]
+        return _Judged(names, [(one.subjects, one.seconds) for one in verdicts])
+
+    def _clean(self, number: int, judged: _Judged) -> tuple[Rendered, list[Verdict]]:
+        """Put back together what was left out on the way."""
+        release = self.repo.releases[number]
+        rendered = Rendered(release=release, manifests=tuple(_named(release.name, one) for one in judged.names))
+        return rendered, [
+            evaluate.clean(
+                CaseId(rule=rule.id, environment=ENVIRONMENT, release=release.name),
+                self._levels[rule.id],
+                subjects,
+                seconds,
+            )
+            for rule, (subjects, seconds) in zip(self._of_rendered, judged.counts, strict=True)
         ]
 
-    def _judge(
-        self, rule: Rule, name: str | None, renders: tuple[Rendered | Unrendered, ...], release: Release | None
-    ) -> Verdict:
-        case = CaseId(rule=rule.id, environment=ENVIRONMENT, release=name)
-        evidence = Evidence(
+    def _with_bodies(self, verdict: Verdict, renders: Mapping[str, Rendered | Unrendered]) -> Verdict:
+        """The verdict about all files, its findings about whole objects again."""
+        numbers = {file.name: number for number, file in enumerate(self._files)}
+        read = functools.cache(self._read)
+
+        def whole(finding: Finding) -> Finding:
+            named = finding.manifest
+            if named is None or named.path is None or named.text:
+                return finding
+            number = numbers[named.path]
+            before, after = renders[self.repo.releases[number].id], read(number)
+            if isinstance(before, Unrendered) or isinstance(after, Unrendered):
+                return finding
+            index = next(index for index, one in enumerate(before.manifests) if one is named)
+            return replace(finding, manifest=after.manifests[index])
+
+        return replace(verdict, findings=tuple(map(whole, verdict.findings)))
+
+    def _evidence(self, release: Release | None, renders: tuple[Rendered | Unrendered, ...]) -> Evidence:
+        return Evidence(
             repo=self.repo,
             config=self.config,
             environment=self._environment,
@@ -164,40 +239,80 @@ class _Judge:
             renders=renders,
             schemas=self._schemas,
         )
-        return evaluate.judge(rule, case, evidence, self.config.level(rule.id, rule.kind, self._environment))
+
+    def _read(self, number: int) -> Rendered | Unrendered:
+        file, release = self._files[number], self.repo.releases[number]
+        name = file.name
+        if file.error is not None:
+            return _broken(release, Place(path=name), f"cannot be read: {file.error}")
+        manifests: list[Manifest] = []
+        try:
+            for document in yamlio.documents(_text(file.data)):
+                made = manifests_of(document, path=name)
+                if isinstance(made, str):
+                    place = Place(path=name, line=document.line)
+                    return _broken(release, place, f"holds {made}, not a Kubernetes object")
+                manifests += made
+        except UnicodeDecodeError:
+            return _broken(release, Place(path=name), "is not UTF-8 text")
+        except yamlio.YamlError as error:
+            place = Place(path=name, line=error.line, column=error.column)
+            return _broken(release, place, f"is not YAML: {error.message}")
+        return Rendered(release=release, manifests=tuple(manifests))
 
 
-def _read(release: Release, file: Path, name: str) -> Rendered | Unrendered:
-    manifests: list[Manifest] = []
-    try:
-        for document in yamlio.documents(file.read_text()):
-            made = manifests_of(document, path=name)
-            if isinstance(made, str):
-                return _broken(release, Place(path=name, line=document.line), f"holds {made}, not a Kubernetes object")
-            manifests += made
-    except UnicodeDecodeError:
-        return _broken(release, Place(path=name), "is not UTF-8 text")
-    except OSError as error:
-        return _broken(release, Place(path=name), f"cannot be read: {error.strerror}")
-    except yamlio.YamlError as error:
-        place = Place(path=name, line=error.line, column=error.column)
-        return _broken(release, place, f"is not YAML: {error.message}")
-    return Rendered(release=release, manifests=tuple(manifests))
+def _text(data: bytes) -> str:
+    """The bytes of a file as text; the line ends of other systems become a newline."""
+    text = data.decode()
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _named(path: str, names: _Names) -> Manifest:
+    """An object by its names alone."""
+    api_version, kind, name, namespace, line, within = names
+    metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
+    body = {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+    return Manifest(body=body, text="", path=path, line=line, within=within)
 
 
 def _broken(release: Release, place: Place, what: str) -> Unrendered:
     return Unrendered(release=release, reason=f"{place.path} {what}", remedy="mend the file", broken=True, place=place)
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _files(path: Path, root: Path) -> Iterator[tuple[str, str]]:
+    """Yield (name, path) of each file that a given path stands for, a folder's in the order of their paths.
+
+    The name is relative to `root`, or the path as it is when that is outside.
+    """
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix in SUFFIXES and file.is_file():
-                yield file
+        start, above = path.resolve().parts, root.parts
+        prefix = "" if str(path) == "." else str(path / "_")[:-1]
+        for parts, linked in sorted(_below(str(path), ())):
+            file = prefix + "/".join(parts)
+            whole = (*start, *parts)
+            if linked:
+                yield _relative(Path(file), root), file
+            else:
+                yield ("/".join(whole[len(above) :]) if whole[: len(above)] == above else file), file
     elif path.exists():
-        yield path
+        yield _relative(path, root), str(path)
     else:
         raise UsageError(f"{path} does not exist")
+
+
+def _below(folder: str, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield (its parts below the given folder, whether it is a link) of each file; links to folders are not followed."""
+    try:
+        with os.scandir(folder) as scanned:
+            entries = list(scanned)
+    except PermissionError:
+        return
+    for entry in entries:
+        name = entry.name
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(entry.path, (*parts, name))
+        elif name.rfind(".") > 0 and name.endswith(SUFFIXES) and entry.is_file():
+            yield (*parts, name), entry.is_symlink()
 
 
 def _relative(file: Path, root: Path) -> str:

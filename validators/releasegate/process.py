@@ -527,26 +527,56 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-def spread(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Return `[function(part) for part in parts]`, each part but the first in a forked copy of this process.
+def spread(function: Callable[[Part], Result], parts: Sequence[Part], *, copies: int) -> list[Result]:
+    """Return `[function(part) for part in parts]`, worked off by this process and up to `copies` - 1 forked copies of it.
 
     For reading and judging many files on several cores: the copies inherit what is loaded (compiled schemas cannot be
-    sent), and only results come back, pickled by ourselves. Call it before any thread is started.
-    Raises RuntimeError when a copy died or its function raised.
+    sent), and only results come back, pickled by ourselves. Each takes the next part when it is done with one, so that
+    a busy core delays nobody. Call it before any thread is started.
+    Raises RuntimeError when a copy died or its function raised, ValueError for more than MAX_PARTS parts.
     """
-    copies = [_fork(function, part) for part in parts[1:]]
+    if len(parts) > MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} parts, not {len(parts)}")
+    if copies < 2 or len(parts) < 2:  # noqa: PLR2004 - one process, no queue
+        return [function(part) for part in parts]
+    done: dict[int, Result] = {}
+    forked: list[tuple[int, IO[bytes]]] = []
+    with _queue(len(parts)) as taken:
+
+        def work() -> dict[int, Result]:
+            return {number: function(parts[number]) for number in taken}
+
+        try:
+            forked.extend(_fork(work) for _ in range(min(copies, len(parts)) - 1))
+            done |= work()
+            for _, pipe in forked:
+                done |= _answer_of(pipe)
+            return [done[number] for number in range(len(parts))]
+        finally:
+            for pid, pipe in forked:
+                pipe.close()
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+@contextlib.contextmanager
+def _queue(length: int) -> Iterator[Iterator[int]]:
+    """Yield what hands each number below `length` to one process only: a pipe that all copies read from."""
+    reading, writing = os.pipe()
     try:
-        results = [function(part) for part in parts[:1]]
-        return results + [_answer_of(pipe) for _, pipe in copies]
+        os.write(writing, b"".join(number.to_bytes(_NUMBER, "big") for number in range(length)))
+        os.close(writing)
+        yield (int.from_bytes(entry, "big") for entry in iter(lambda: os.read(reading, _NUMBER), b""))
     finally:
-        for pid, pipe in copies:
-            pipe.close()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        os.close(reading)
 
 
-def _fork(function: Callable[[Part], Result], part: Part) -> tuple[int, IO[bytes]]:
+_NUMBER = 2  # bytes of one entry of the queue
+MAX_PARTS = 4096 // _NUMBER  # what every platform's pipe holds without a reader
+
+
+def _fork(function: Callable[[], Any]) -> tuple[int, IO[bytes]]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:
@@ -555,7 +585,7 @@ def _fork(function: Callable[[Part], Result], part: Part) -> tuple[int, IO[bytes
     code = 1
     try:
         os.close(reading)
-        answer = pickle.dumps(function(part), pickle.HIGHEST_PROTOCOL)
+        answer = pickle.dumps(function(), pickle.HIGHEST_PROTOCOL)
         with os.fdopen(writing, "wb") as pipe:
             pipe.write(answer)
         code = 0
