@@ -6,6 +6,7 @@ a number where a list belongs, and that is another rule's finding, not a crash h
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,18 +52,23 @@ class ImageRef:
 
         Raises ValueError with the reason, as the end of a sentence: "the tag is empty".
         """
-        _refuse_left_over(text)
-        rest, at, digest = text.partition("@")
-        if at:
-            _check_digest(digest)
-        # A colon behind the last slash starts the tag; one before it belongs to the registry's port.
-        slash = rest.rfind("/")
-        colon = rest.find(":", slash + 1)
-        name, tag = (rest, None) if colon < 0 else (rest[:colon], rest[colon + 1 :])
-        _check_name(name)
-        if tag is not None:
-            _check_tag(tag)
-        return cls(name, tag, digest if at else None)
+        return cls(*_parts_of(text))
+
+
+@functools.lru_cache(maxsize=4096)  # each rule about images asks for the same few
+def _parts_of(text: str) -> tuple[str, str | None, str | None]:
+    _refuse_left_over(text)
+    rest, at, digest = text.partition("@")
+    if at:
+        _check_digest(digest)
+    # A colon behind the last slash starts the tag; one before it belongs to the registry's port.
+    slash = rest.rfind("/")
+    colon = rest.find(":", slash + 1)
+    name, tag = (rest, None) if colon < 0 else (rest[:colon], rest[colon + 1 :])
+    _check_name(name)
+    if tag is not None:
+        _check_tag(tag)
+    return name, tag, digest if at else None
 
 
 def _refuse_left_over(text: str) -> None:
@@ -153,7 +159,10 @@ def escape(token: str) -> str:
 
 def join(pointer: str, *tokens: str | int) -> str:
     """Append tokens (unescaped keys or indices) to a JSON pointer."""
-    return pointer + "".join(f"/{escape(str(token))}" for token in tokens)
+    for token in tokens:
+        text = str(token)
+        pointer += f"/{escape(text) if '/' in text or '~' in text else text}"
+    return pointer
 
 
 def split(pointer: str) -> list[str]:
@@ -295,13 +304,11 @@ def pod_specs(body: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]
     group = group_of(body.get("apiVersion"))
     path = _POD_SPECS.get((group, kind)) if isinstance(kind, str) else None
     if path is not None:
-        pointer = join("", *path)
-        try:
-            spec = resolve(body, pointer)
-        except KeyError:
-            return
+        spec: Any = body
+        for token in path:
+            spec = spec.get(token) if isinstance(spec, Mapping) else None
         if isinstance(spec, Mapping):
-            yield pointer, spec
+            yield join("", *path), spec
     elif (group, kind) not in _ABOUT_OTHERS and group not in _ABOUT_OTHERS_GROUPS and group not in _NO_PODS_GROUPS:
         workflow = group == "argoproj.io" and kind in _WORKFLOW_KINDS
         yield from _embedded(body, "", workflow=workflow)

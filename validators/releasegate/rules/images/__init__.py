@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from releasegate import k8s
-from releasegate.model import Manifest
+from releasegate.model import Manifest, Rendered
 from releasegate.rules import Evidence
 
 
@@ -39,9 +40,15 @@ _ROLES = {
 def uses(evidence: Evidence) -> Sequence[Use]:
     """Every use of an image in the render: pod specs of any kind, image volumes, fields of custom resources."""
     fields = evidence.config.images_fields
-    return [
-        Use(manifest, image)
-        for rendered in evidence.rendered
-        for manifest in rendered.manifests
-        for image in k8s.images(manifest.body, fields)
-    ]
+    return [use for rendered in evidence.rendered for use in _uses(rendered, fields)]
+
+
+def _uses(rendered: Rendered, fields: Mapping[str, Sequence[str]]) -> Sequence[Use]:
+    """The uses in one render; those of the last one are kept, since the rules ask for them one after the other."""
+    if not _last or _last[0] is not rendered or _last[1] is not fields:
+        found = [Use(manifest, image) for manifest in rendered.manifests for image in k8s.images(manifest.body, fields)]
+        _last[:] = rendered, fields, found
+    return cast("Sequence[Use]", _last[2])
+
+
+_last: list[object] = []

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from releasegate.model import Finding, HelmSource, Kind, Place, Rendered, Scope, Unjudged, Unrendered
-from releasegate.render import Lint
 from releasegate.rules import Evidence, rule
-from releasegate.tools.helm import Unavailable
+
+if TYPE_CHECKING:  # `releasegate lint` lists the rules and renders nothing
+    from releasegate.render import Lint
 
 
 def _renders(evidence: Evidence) -> Sequence[Rendered | Unrendered]:
@@ -55,6 +57,8 @@ def succeeds(render: Rendered | Unrendered, evidence: Evidence) -> Iterator[Find
 
 
 def _linted(lint: Lint) -> Iterator[Finding | Unjudged]:
+    from releasegate.tools.helm import Unavailable  # noqa: PLC0415 - as above
+
     if isinstance(lint.said, Unavailable):
         yield Unjudged(reason=lint.said.reason, remedy=lint.said.remedy, group=lint.said.reason)
         return
