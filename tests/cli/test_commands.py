@@ -296,3 +296,16 @@ def test_lint_of_many_files_is_the_same_on_every_core(releasegate: Run, tmp_path
         one for case in said.report["cases"] for one in case["findings"] if case["rule"] == "images/digest-only"
     ]
     assert sorted(one["path"] for one in findings) == ["0.yaml", "100.yaml", "200.yaml", "300.yaml", "400.yaml"]
+
+
+@pytest.mark.parametrize("name", ["yaml", "click", "tomllib", "jsonschema_rs", "pytest", "conftest", "sitecustomize"])
+def test_no_module_of_the_checked_repo_is_imported(toy: Path, releasegate: Run, name: str) -> None:
+    sentinel = toy.parent / "sentinel"
+    (toy / f"{name}.py").write_text(f"open({str(sentinel)!r}, 'w').close()\nraise SystemExit(0)\n")
+    (toy / "pytest.ini").write_text("[pytest]\naddopts = --co\n")
+    git(toy, "add", "-A")
+    git(toy, "commit", "-q", "-m", "hostile")
+    values = toy / "helm/api/values-prod.yaml"
+    values.write_text(values.read_text().replace("sha256:0123", "sha256:0"))
+    assert releasegate("check", cwd=toy, env={"PYTEST_ADDOPTS": "--co", "PYTEST_PLUGINS": name}).code == 1
+    assert not sentinel.exists()
