@@ -10,6 +10,6 @@ import sys
 if sys.path and sys.path[0] in {"", os.getcwd()}:  # noqa: PTH109 - pathlib is not imported yet
     del sys.path[0]
 
-from releasegate.cli import main  # noqa: E402
+from releasegate.cli import main
 
 main()
