@@ -8,6 +8,7 @@ helm's identity) and is verified on read; it detects corruption, not malice, and
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -171,6 +172,10 @@ class Sandbox:
         yield name
 
 
+def _key_with(key: str, texts: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps([key, sorted(texts.items())]).encode()).hexdigest()
+
+
 def _named_at(source: Source, path: str) -> Place | None:
     """Where the Application names a values file: what a person edits when the file is not there."""
     files = source.values_files if isinstance(source, HelmSource) else ()
@@ -179,12 +184,16 @@ def _named_at(source: Source, path: str) -> Place | None:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One helm call, prepared but not started: `copies` are the parts of the tree it reads."""
+    """One helm call, prepared but not started: `copies` are the parts of the tree it reads.
+
+    `texts` are files of the chart that are to say something else.
+    """
 
     request: helm.TemplateRequest
     chart: str
     key: str
     copies: tuple[str, ...]
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +294,7 @@ class Renderer:
         A text for the chart's own values.yaml is passed as the first values file: chart defaults lose to all others.
         A text for another file of a chart is rendered from a copy of the chart.
         """
-        return _collect(release, self._parts(release, environment, fresh=True, texts=texts))
+        return _collect(release, self._parts(release, environment, texts=texts))
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -384,7 +393,7 @@ class Renderer:
         job = self._job(release, environment, source, sandbox, texts)
         inside = {path: text for path, text in texts.items() if path.startswith(f"{source.chart}/templates/")}
         if inside:
-            job = self._variant(job, sandbox, inside)
+            job = replace(job, key=_key_with(job.key, inside), texts=inside)
         with self._lock:
             if not fresh and job.key in self._answers:
                 return self._answers[job.key]
@@ -393,9 +402,8 @@ class Renderer:
                 self._answers[job.key] = answer
             return answer
 
-    def _variant(self, job: _Job, sandbox: Sandbox, texts: Mapping[str, str]) -> _Job:
+    def _variant(self, job: _Job, texts: Mapping[str, str]) -> _Job:
         """The job on a copy of its chart with other texts for some files."""
-        sandbox.copy(job.chart)
         self._variants += 1
         chart = Path(self._folder.name) / "variants" / str(self._variants) / Path(job.chart).name
         shutil.copytree(job.request.chart, chart)
@@ -411,6 +419,8 @@ class Renderer:
                 return _Answer(chart=job.chart, folder=sandbox.folder, outcome=hit, cached=True)
         for path in job.copies:
             sandbox.copy(path)
+        if job.texts:
+            job = self._variant(job, job.texts)
         pool = self._start_pool()
         invalid = self._values.problem(job.request, lambda request: pool.submit(request).result())
         if invalid is not None:
@@ -611,6 +621,12 @@ def _yaml_error_place(file: Path, path: str) -> Place | None:
     return None
 
 
+@functools.lru_cache(maxsize=2048)
+def _documents(chunk: str) -> tuple[yamlio.Document, ...]:
+    """The documents of one file of a render. Renders that look for source lines differ from the first in a few only."""
+    return tuple(yamlio.documents(chunk))
+
+
 def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
     """Read helm's output: every document under its `# Source:` line, Lists expanded, hooks Argo drops dropped."""
     found: list[Manifest] = []
@@ -624,7 +640,7 @@ def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
     for source, chunk in zip(pieces[1::2], pieces[2::2], strict=True):
         template = f"{chart}/{source.partition('/')[2]}"
         try:
-            documents = yamlio.documents(chunk)
+            documents = _documents(chunk)
         except yamlio.YamlError as error:
             return _Broken(
                 reason=f"{template} renders text that is not YAML: {error.message} (line {error.line} of the render)",
