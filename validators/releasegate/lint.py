@@ -140,6 +140,7 @@ class _Judge:
         self._all = [one for one in self.rules.values() if one.scope is Scope.ENVIRONMENT]
         # A file renders to what it holds: the case of another rule is there only to say that it cannot be read.
         self._of_rendered = [one for one in self._each if one.needs_render]
+        self._process = os.getpid()  # what is judged here has no way to go
         self._names_only = {one.id for one in self._all} <= NAMES_ONLY
 
     def load(self, locations: Sequence[str]) -> None:
@@ -191,7 +192,8 @@ class _Judge:
             for rule in rules
         ]
         found = any(one.findings or one.unjudged for one in verdicts)
-        if found or isinstance(rendered, Unrendered) or not self._names_only:
+        here = os.getpid() == self._process
+        if here or found or isinstance(rendered, Unrendered) or not self._names_only:
             return _Judged([], [], (rendered, verdicts))
         names = [
             (one.api_version, one.kind, one.name, one.namespace, one.line, one.within) for one in rendered.manifests

@@ -156,6 +156,9 @@ def _has_only_newlines(text: str) -> bool:
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each part that may hold a document, in order."""
+    if "---" not in text and "..." not in text:  # no markers, so that directives move nothing either
+        yield (1 if text.startswith(_BOM) else 0), len(text)
+        return
     flat = text if _has_only_newlines(text) else text.translate(_TO_NEWLINE)
     start = 1 if text.startswith(_BOM) else 0
     directives = "%" in flat and _DIRECTIVE.search(flat) is not None
