@@ -279,3 +279,40 @@ def test_a_worker_is_killed_when_the_channel_is_left(program: Program, tmp_path:
         answer = channel.ask(b"pid", 5)
         assert isinstance(answer, bytes)
     assert not _alive(int(answer))
+
+
+# --- several copies of this process -------------------------------------------------------------------------------
+
+
+def test_spread_work_comes_back_in_order_and_each_part_is_done_once(tmp_path: Path) -> None:
+    def work(number: int) -> tuple[int, int]:
+        (tmp_path / f"{number}-{os.getpid()}").touch()
+        time.sleep(0.001)
+        return number * number, os.getpid()
+
+    done = process.spread(work, range(200), copies=3)
+    assert [square for square, _ in done] == [number * number for number in range(200)]
+    assert len(list(tmp_path.iterdir())) == 200
+    assert os.getpid() in {pid for _, pid in done}
+    assert len({pid for _, pid in done}) > 1
+
+
+def test_a_copy_that_dies_is_no_missing_answer() -> None:
+    here = os.getpid()
+
+    def work(_number: int) -> None:
+        if os.getpid() != here:
+            os._exit(3)
+        time.sleep(0.005)
+
+    with pytest.raises(RuntimeError, match="ended without an answer"):
+        process.spread(work, range(100), copies=2)
+
+
+def test_work_of_one_process_is_done_here() -> None:
+    assert process.spread(lambda _: os.getpid(), range(3), copies=1) == [os.getpid()] * 3
+
+
+def test_more_parts_than_a_pipe_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        process.spread(str, range(process.MAX_PARTS + 1), copies=2)

@@ -78,9 +78,26 @@ def usage_error(text: str) -> dict[str, Any]:
     }
 
 
+def indented(value: Any, margin: str = "\n") -> str:
+    """Return `json.dumps(value, indent=1, ensure_ascii=False)` for values with string keys, several times as fast.
+
+    The standard library indents by a chain of generators, one per level; only scalars need its rules.
+    """
+    inner = f"{margin} "
+    if isinstance(value, dict) and value:
+        items = [f"{_scalar(key)}: {indented(item, inner)}" for key, item in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+    if isinstance(value, list | tuple) and value:
+        return f"[{inner}{f',{inner}'.join([indented(item, inner) for item in value])}{margin}]"
+    return _scalar(value)
+
+
+_scalar = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def write(document: Mapping[str, Any], path: str) -> None:
     """Write to a file, whole or not at all, or to stdout for `-`. Raises OSError."""
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    text = indented(document) + "\n"
     if path == "-":
         os.write(1, text.encode(errors="backslashreplace"))
         return
