@@ -259,7 +259,9 @@ def stricter_here(text: str, here: Any, _there: Any) -> bool:
         documents(text)
     except YamlError as error:
         said = error.message
-    return "ignore everything" in said or "goes on behind" in said or "scanning a tag" in said or "cannot be a key" in said
+    return (
+        "ignore everything" in said or "goes on behind" in said or "scanning a tag" in said or "cannot be a key" in said
+    )
 
 
 # --- whole documents ----------------------------------------------------------------------------------------------

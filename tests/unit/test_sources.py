@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,7 +69,7 @@ Locate = Callable[..., Place | None]
 
 
 @pytest.fixture
-def locate(root: Path, helm: store.Tool) -> Iterator[Locate]:
+def locate(root: Path, helm: store.Tool) -> Locate:
     """Locate a finding at a pointer of the first object that the sources render."""
 
     def run(*sources: Source, pointer: str | None = IMAGE, application: Application | None = None) -> Place | None:

@@ -199,7 +199,7 @@ def test_a_match_type_of_not_equal_is_a_tag(reader: None) -> None:
 
 # --- budgets ------------------------------------------------------------------------------------------------------
 
-DEEP = {
+DEEP: dict[str, Callable[[int], str]] = {
     "lists in flow": lambda levels: "[" * levels + "]" * levels,
     "mappings in flow": lambda levels: "{a: " * levels + "1" + "}" * levels,
     "lists on one line": lambda levels: "- " * levels + "1",
