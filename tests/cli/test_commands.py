@@ -226,7 +226,7 @@ def test_what_a_chart_says_cannot_forge_a_line_of_the_log(toy: Path, releasegate
 def test_discover_says_how_each_was_found(toy: Path, releasegate: Run) -> None:
     said = releasegate("discover", str(toy))
     assert said.code == 0
-    assert "prod, protected, Kubernetes 1.37: 1 releases" in said.out
+    assert "prod, protected, Kubernetes 1.37: 1 release" in said.out
     found = json.loads(releasegate("discover", str(toy), "--json").out)
     assert [one["name"] for one in found["environments"]] == ["dev", "prod"]
     assert found["environments"][1]["releases"][0]["sources"][0]["values"] == ["helm/api/values-prod.yaml"]

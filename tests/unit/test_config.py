@@ -119,7 +119,7 @@ def test_every_documented_key_arrives_as_a_value() -> None:
     assert made.expect == ("prometheus", "owners")
     assert made.rules == {"images/*": Level.ON, "render/values-known": Level.ADVISE}
     prod = made.environments["prod"]
-    assert prod.line == 10
+    assert prod.line == 11
     assert (prod.protected, prod.owners, prod.sync, prod.kubernetes) == (True, ("@acme/platform",), "manual", "1.36")
     assert prod.required == ("schema/admitted",)
     assert prod.rules == {"images/digest-only": Level.ON}

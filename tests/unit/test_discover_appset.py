@@ -243,7 +243,18 @@ def test_one_generator_that_is_not_evaluated_does_not_hide_the_others(tmp_path: 
 def test_a_generator_that_makes_nothing_is_told(tmp_path: Path) -> None:
     repo = run(tmp_path, f"- git: {{repoURL: {URL}, directories: [{{path: nothing/*}}]}}\n")
     (row,) = repo.not_understood
-    assert (row.blocking, "makes no Application" in row.reason) == (False, True)
+    assert (row.blocking, "makes no Application" in row.reason) == (True, True)
+
+
+def test_a_generator_that_makes_nothing_beside_one_that_does_is_told_only(tmp_path: Path) -> None:
+    nothing = f"- git: {{repoURL: {URL}, directories: [{{path: nothing/*}}]}}\n"
+    repo = run(tmp_path, nothing + "- list: {elements: [{name: web}]}\n")
+    assert [row.blocking for row in repo.not_understood if "makes no Application" in row.reason] == [False]
+
+
+def test_two_applications_of_one_name_are_refused_as_argo_does(tmp_path: Path) -> None:
+    repo = run(tmp_path, "- list: {elements: [{name: web}, {name: web}]}\n")
+    assert [row.blocking for row in repo.not_understood if "two Applications named" in row.reason] == [True]
 
 
 # --- Go templates -------------------------------------------------------------------------------------------------

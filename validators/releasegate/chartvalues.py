@@ -117,7 +117,7 @@ def _open_nothing(uri: str) -> Any:
 
 def _check(path: str, text: str, values: Any) -> Invalid | None:
     try:
-        validator = jsonschema_rs.validator_for(json.loads(text), retriever=_open_nothing)
+        validator = jsonschema_rs.validator_for(json.loads(text), retriever=_open_nothing, mask="the value")
     except (ValueError, jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         said = str(error).splitlines()[0]
         return Invalid(

@@ -57,6 +57,10 @@ def check(
     from releasegate import check as hardened  # noqa: PLC0415 - `--help` needs none of it
     from releasegate import run  # noqa: PLC0415
 
+    if junit is not None and not Path(junit).absolute().parent.is_dir():
+        raise click.UsageError(f"cannot write the JUnit report to {junit}: no such folder")
+    if junit == "-":
+        raise click.UsageError("--junit takes a file; only --json can go to stdout")
     selection = run.Selection(environments=environments, releases=releases, rules=rules)
     with (
         _usage_errors(json_file),

@@ -265,11 +265,17 @@ def load(root: Path, *, today: dt.date | None = None) -> Config:
     return parse(text, FILE, today=today)
 
 
+MAX_DOTS = 200  # in a line: a key of thousands of parts takes the parser minutes
+
+
 def parse(text: str, path: str = FILE, *, today: dt.date | None = None) -> Config:
     """Parse the text of a releasegate.toml. `path` is for messages. ConfigError holds all problems found.
 
     `today` bounds the expiry of waivers (default: today in UTC).
     """
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.count(".") > MAX_DOTS:
+            raise ConfigError(path, number, "nested too deeply to be meant")
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -175,6 +175,13 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
     if any(one.unjudged for one in members):
         unsaid = _decide(case, Level.ON, 0)
         return replace(unsaid, reason="its cases could not be judged; each says why")
+    if not members:
+        nothing = Finding(
+            message=f"no {family} rule is on in {case.environment}, or this version has none",
+            help=f"switch one on in releasegate.toml, or take {family} out of `expect`",
+            change=f"no rule of {family} is on",
+        )
+        return _decide(case, Level.ON, 0, (nothing,))
     missing = Finding(
         message=f"no {family} rule judged anything in {case.environment}: 0 subjects over all its releases",
         help=f"`releasegate discover` shows what {case.environment} holds; a values key may have switched it off",

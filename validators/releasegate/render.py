@@ -8,6 +8,7 @@ helm's identity) and is verified on read; it detects corruption, not malice, and
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -106,10 +107,11 @@ class Sandbox:
         """Return the content of one file of the tree. Raises LinkLeavesTree, OSError."""
         with self._lock:
             if path not in self._content:
-                full = self._root / path
-                real = full.resolve()
+                real = Path(os.path.realpath(self._root / path))  # of a loop of links, what is left of it
                 if not real.is_relative_to(self._root):
                     raise LinkLeavesTree(path)
+                if real.exists() and not real.is_file():
+                    raise OSError(errno.EINVAL, "is no regular file", str(self._root / path))
                 self._content[path] = real.read_bytes()
             return self._content[path]
 
@@ -159,7 +161,7 @@ class Sandbox:
         """A link to a folder inside the tree stands for the files below it; anything else for itself."""
         full = self._root / name
         if full.is_symlink():
-            real = full.resolve()
+            real = Path(os.path.realpath(full))
             if not real.is_relative_to(self._root):
                 raise LinkLeavesTree(name)
             if real.is_dir():
@@ -365,7 +367,9 @@ class Renderer:
                 parts.append(
                     _Broken(
                         reason=f"{path} cannot be read: {error.strerror}",
-                        remedy="commit the file, or take it out of the Application's valueFiles",
+                        remedy="commit the folder, or mend the Application's spec.source.path"
+                        if path == getattr(source, "chart", None)
+                        else "commit the file, or take it out of the Application's valueFiles",
                         place=_named_at(source, path) or Place(path=path),
                     )
                 )
@@ -561,7 +565,7 @@ class _Answer:
             return _Broken(reason=outcome.reason, remedy=outcome.remedy, broken=False)
         if isinstance(outcome, helm.TemplateError):
             return _Broken(
-                reason=f"helm template: {' '.join(outcome.message.split())}",
+                reason=f"helm template: {' '.join(outcome.message.replace(f'{self._folder}/', '').split())}",
                 remedy="mend the template or the values it reads; `releasegate render {release}` shows the same error",
                 place=_template_place(self._chart, outcome, self._folder),
             )

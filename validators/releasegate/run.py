@@ -22,6 +22,7 @@ from releasegate import evaluate, git, schemas, sources, yamlio
 from releasegate.discover import discover
 from releasegate.manifests import CRD_KIND, manifests_of
 from releasegate.model import (
+    REPO_NODE,
     CaseId,
     Environment,
     HelmSource,
@@ -54,6 +55,9 @@ class Selection:
     def everything(self) -> bool:
         """Nothing is left out."""
         return not (self.environments or self.releases or self.rules)
+
+
+MAX_TEXT = 32 << 20  # a larger file holds no CRD that anybody wrote
 
 
 class Run:
@@ -95,6 +99,9 @@ class Run:
         )
         try:
             rules = catalogue()
+            for one in config.environments.values():
+                if one.kubernetes is not None:
+                    bundle_version(one.kubernetes)
             config.check_rules((rule.id, rule.kind) for rule in rules)
             self.repo = discover(
                 tree, config, self.renderer.batch, at_revision=self._at_revision, kubernetes=kubernetes
@@ -173,6 +180,11 @@ class Run:
 
     def _check_selection(self) -> None:
         known = {one.name for one in self.repo.environments}
+        if REPO_NODE in known:
+            raise UsageError(
+                f"an environment cannot be called {REPO_NODE!r}, which stands for the whole repo in ids; "
+                f"it comes from: {self._environments[REPO_NODE].why}"
+            )
         for name in self.selection.environments:
             if name not in known:
                 raise UsageError(f"no environment {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
@@ -315,9 +327,8 @@ class Run:
         found = set()
         for path in self.tree.files:
             if path.endswith((".yaml", ".yml", ".json", ".tpl")):
-                with contextlib.suppress(OSError):
-                    if CRD_KIND.encode() in (Path(self.tree.root) / path).read_bytes():
-                        found.add(path)
+                if CRD_KIND in _text_inside(Path(self.tree.root), path):
+                    found.add(path)
             elif path.endswith(".tgz"):
                 found.add(path)
         return frozenset(found)
@@ -330,8 +341,8 @@ class Run:
             if path.endswith((".tgz", ".tpl")) or "/templates/" in path:
                 continue
             try:
-                documents = yamlio.documents((Path(self.tree.root) / path).read_text())
-            except (yamlio.YamlError, UnicodeDecodeError, OSError):
+                documents = yamlio.documents(_text_inside(Path(self.tree.root), path))
+            except yamlio.YamlError:
                 continue  # a broken file is told by the release or rule that reads it
             for document in documents:
                 made = manifests_of(document, path=path)
@@ -438,6 +449,16 @@ def open_run(
                 cache=not in_ci or "RELEASEGATE_CACHE" in os.environ,
             )
         )
+
+
+def _text_inside(root: Path, path: str) -> str:
+    """The text of a file of the tree; "" for a link that leaves it, a device, what is too large or no text."""
+    real = Path(os.path.realpath(root / path))
+    try:
+        inside = real.is_relative_to(os.path.realpath(root)) and real.is_file()
+        return real.read_text(encoding="utf-8") if inside and real.stat().st_size <= MAX_TEXT else ""
+    except (OSError, UnicodeDecodeError):
+        return ""  # told by the release or rule that reads the file
 
 
 def _on_target_branch(tree: Tree, *, in_ci: bool) -> Tree:

@@ -74,6 +74,7 @@ def applications(found: Found, repository: Repository) -> Generated:
             "/spec/templatePatch",
         )
         return Generated(applications=(), rows=tuple(rows))
+    empty: list[int] = []
     for index, generator in enumerate(generators):
         pointer = f"/spec/generators/{index}"
         try:
@@ -82,9 +83,18 @@ def applications(found: Found, repository: Repository) -> Generated:
             made += [_application(found, spec, mapping(generator), one) for one in parameters]
             if not parameters:
                 row("this generator makes no Application here", "check its paths", pointer)
-                rows[-1] = replace(rows[-1], blocking=False)
+                empty.append(len(rows) - 1)
         except NotEvaluated as error:
             row(error.reason, error.remedy, pointer)
+    for index in empty if made else ():  # another generator makes some: it may be meant
+        rows[index] = replace(rows[index], blocking=False)
+    names = [one.name for one in made]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        row(
+            f"it makes two Applications named {name}: Argo CD refuses the whole set",
+            "make the names of its template differ",
+            "/spec/template/metadata/name",
+        )
     return Generated(applications=tuple(made), rows=tuple(rows), read=tuple(read))
 
 

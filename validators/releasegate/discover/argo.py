@@ -6,6 +6,7 @@ util/helm/cmd.go, reposerver/repository/repository.go, pkg/apis/application/v1al
 
 from __future__ import annotations
 
+import difflib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,7 @@ from releasegate.model import (
 
 GROUP = "argoproj.io/"
 KINDS = ("Application", "ApplicationSet")
-_MENTIONS = re.compile(r"argoproj\.io[\s\S]*Application|Application[\s\S]*argoproj\.io")
+_MENTIONS = re.compile(r"argoproj\.io")
 _LOOKS_LIKE = re.compile(
     r"^[ \t-]*[\"']?kind[\"']?:[ \t]*[\"']?Application(?:Set)?[\"']?[ \t,]*(?:#.*)?$", re.MULTILINE
 )
@@ -47,6 +48,8 @@ _TRUNKS = frozenset({"main", "master", "trunk", "refs/heads/main", "refs/heads/m
 _KUSTOMIZATIONS = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _DIRECTORY_FILES = (".yaml", ".yml", ".json", ".jsonnet")
 _SKIP_RENDERING = "+argocd:skip-file-rendering"
+# docs/user-guide/build-environment.md
+_BUILD_VARIABLE = re.compile(r"\$\{?(?:ARGOCD_APP_\w+|KUBE_VERSION|KUBE_API_VERSIONS)\}?.*|\$\$.*")
 _VARIABLE = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))")
 
 
@@ -152,9 +155,21 @@ def in_files(files: Files, charts: Mapping[str, layout.Chart]) -> tuple[list[Fou
     for path in files.tree.files:
         if not path.endswith((".yaml", ".yml", ".json")) or path.startswith(".git/") or _is_template(path, charts):
             continue
-        if not files.mentions(path, _MENTIONS):
+        try:
+            text = files.text(path)
+        except Unreadable as error:
+            if layout.chart_of(path, charts) is None and files.may_hold(path, GROUP):
+                rows.append(
+                    NotUnderstood(
+                        what=path,
+                        reason=f"the file {error}, so an Application in it would not be seen",
+                        remedy="commit the file itself, as UTF-8 text",
+                        place=Place(path=path),
+                    )
+                )
             continue
-        text = files.text(path)
+        if _MENTIONS.search(text) is None:
+            continue
         try:
             documents = yamlio.documents(text)
         except yamlio.YamlError as error:
@@ -170,7 +185,24 @@ def in_files(files: Files, charts: Mapping[str, layout.Chart]) -> tuple[list[Fou
             continue
         for document in documents:
             found += _of_document(path, document)
+            rows += _misspelled(path, document)
     return found, rows
+
+
+def _misspelled(path: str, document: yamlio.Document) -> Iterator[NotUnderstood]:
+    """`kind: Aplication` deploys nothing and is no kind anybody has: most likely a deployment that is lost."""
+    for _, body in _objects(document.value):
+        kind = string(body.get("kind"))
+        if kind in KINDS or not string(body.get("apiVersion")).startswith(GROUP):
+            continue
+        near = difflib.get_close_matches(kind, KINDS, 1, 0.85)
+        if near:
+            yield NotUnderstood(
+                what=f"{kind} in {path}",
+                reason=f"{kind} is no kind of Argo CD; did you mean {near[0]}?",
+                remedy=f"write kind: {near[0]}",
+                place=Place(path=path, line=document.line - 1 + _first_line(document.text)),
+            )
 
 
 def _is_template(path: str, charts: Mapping[str, layout.Chart]) -> bool:
@@ -538,8 +570,16 @@ class _Reader:
         if scheme is not None:
             if scheme[1].lower() in ("http", "https"):
                 return _unsupported(entry, "is a values file on the network", "commit the file to this repo")
+            if scheme[1].lower() == "file":
+                return _unsupported(entry, "is a file outside the repo", "name a file inside the repo")
             return _encrypted(entry)
         first, _, rest = entry.partition("/")
+        if first.startswith("$") and first not in self.refs and _BUILD_VARIABLE.fullmatch(first) is None:
+            return _unsupported(
+                entry,
+                f"begins with {first}, which no source of the Application has as its `ref`: Argo CD refuses it",
+                f"write `ref: {first[1:]}` at the source that holds the values, or mend the name",
+            )
         if first in self.refs:
             reference = self.refs[first]
             url = string(reference.get("repoURL"))

@@ -5,6 +5,7 @@ Paths are posix. *Repo paths* count from the top of the git work tree, as Argo C
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import posixpath
@@ -62,6 +63,19 @@ class Files:
         if isinstance(found, Unreadable):
             raise found
         return found
+
+    def may_hold(self, path: str, word: str) -> bool:
+        """Whether a file that has no text may hold the word: a link that leads nowhere may hold anything."""
+        found = self._texts.get(path)
+        if not isinstance(found, Unreadable):
+            return False
+        real = os.path.realpath(os.path.join(self._root, path))  # noqa: PTH118 - as in _read
+        if not real.startswith(self._inside) or not os.path.isfile(real):  # noqa: PTH113
+            return True
+        with contextlib.suppress(OSError), open(real, "rb") as stream:  # noqa: PTH123
+            content = stream.read(MAX_BYTES)
+            return any(word.encode(code) in content for code in ("utf-8", "utf-16-le", "utf-16-be"))
+        return True
 
     def mentions(self, path: str, pattern: re.Pattern[str]) -> bool:
         """Whether a file's text holds the pattern; an unreadable file does not."""

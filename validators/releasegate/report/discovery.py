@@ -81,7 +81,8 @@ def lines(repo: Repo) -> Iterator[str]:
         releases = [one for one in repo.releases if one.environment == environment.name]
         shield = ", protected" if environment.protected else ""
         yield click.style(
-            f"{environment.name}{shield}, Kubernetes {environment.kubernetes}: {len(releases)} releases", bold=True
+            f"{environment.name}{shield}, Kubernetes {environment.kubernetes}: {_count(len(releases), 'release')}",
+            bold=True,
         )
         yield click.style(f"  {clean(environment.why)}", dim=True)
         width = max((len(one.name) for one in releases), default=0)
@@ -106,7 +107,11 @@ def lines(repo: Repo) -> Iterator[str]:
         yield ""
     for note in repo.notes:
         yield f"note: {clean(note)}"
-    yield f"{len(repo.environments)} environments, {len(repo.releases)} releases"
+    yield f"{_count(len(repo.environments), 'environment')}, {_count(len(repo.releases), 'release')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _short(source: HelmSource | DirectorySource | UnsupportedSource) -> str:

@@ -101,7 +101,11 @@ def write(document: Mapping[str, Any], path: str) -> None:
     if path == "-":
         os.write(1, text.encode(errors="backslashreplace"))
         return
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays a link: what it names is written
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8", errors="backslashreplace") as file:  # a device or a pipe
+            file.write(text)
+        return
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:

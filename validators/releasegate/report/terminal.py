@@ -15,6 +15,7 @@ from releasegate.report.text import clean, message
 MAX_RED = 40  # a screenful; the JSON report holds all
 MAX_NAMES = 4
 MAX_WIDTH = 160
+MAX_MESSAGE = 320  # the reason often stands at the end
 _COLOURS = ("green", "red", "magenta", "magenta", "magenta")
 
 
@@ -47,7 +48,7 @@ def lines(result: Report, root: Path) -> Iterator[str]:
 
 def _entry(cause: Cause, root: Path) -> Iterator[str]:
     reach = _reach(cause.cases)
-    yield f"{click.style(cause.rule, fg='red', bold=True)}  {_cut(_said(cause))}  {click.style(reach, dim=True)}"
+    yield f"{click.style(cause.rule, fg='red', bold=True)}  {_cut(_said(cause), MAX_MESSAGE)}  {click.style(reach, dim=True)}"
     if cause.systemic is not None:
         for case, finding in _examples(cause):
             place = place_of(finding)
@@ -117,7 +118,7 @@ def _objects(cause: Cause) -> str:
     if not seen:
         return ""
     name, detail = next(iter(seen.items()))
-    more = f" and {len(seen) - 1} more objects" if len(seen) > 1 else ""
+    more = f" and {_count(len(seen) - 1, 'more object')}" if len(seen) > 1 else ""
     return f"{name} {detail}{more}".rstrip()
 
 
@@ -129,7 +130,7 @@ def _gap(cause: Cause) -> Iterator[str]:
     where = f"{cause.place}: " if cause.place is not None else ""
     subjects = {(case.environment, case.release) for case, _ in cause.unjudged}
     times = f"{len(cause.unjudged)} times in " if len(cause.unjudged) > len(subjects) else ""
-    yield f"  {click.style(cause.rule, fg='magenta')}  {where}{_cut(clean(cause.message))}"
+    yield f"  {click.style(cause.rule, fg='magenta')}  {where}{_cut(clean(cause.message), MAX_MESSAGE)}"
     yield f"    {click.style(times + _reach(cause.cases), dim=True)}"
     yield f"    {click.style('mend:', fg='green')} {_cut(clean(cause.help), 400)}"
 
@@ -141,9 +142,7 @@ def _advice(causes: Iterable[Cause]) -> Iterator[str]:
         counts[cause.rule][1] += len(cause.entries) + len(cause.unjudged)
     yield click.style("Advice (green; switch a rule on to make it count):", bold=True)
     for rule, (number, findings) in sorted(counts.items()):
-        causes_word = "cause" if number == 1 else "causes"
-        findings_word = "finding" if findings == 1 else "findings"
-        yield f"  {rule}: {number} {causes_word}, {findings} {findings_word}"
+        yield f"  {rule}: {_count(number, 'cause')}, {_count(findings, 'finding')}"
 
 
 def _table(result: Report) -> Iterator[str]:
@@ -184,12 +183,16 @@ def _last(result: Report) -> str:
     red = len(result.red)
     said = ", ".join(f"{counts[key]} {key.replace('_', '-')}" for key in list(counts)[1:8] if counts[key])
     word = click.style(WORDS[result.exit_code].upper(), fg=_COLOURS[result.exit_code], bold=True)
-    causes = f"{red} red {'cause' if red == 1 else 'causes'}"
+    causes = _count(red, "red cause")
     scope = "" if result.complete else " (narrowed run)"
     return (
-        f"{word}{scope}: {counts['cases']} cases ({said or 'none'}), {counts['objects']} objects, "
-        f"{counts['findings']} findings, {causes}; exit {result.exit_code}; {result.seconds:.1f} s"
+        f"{word}{scope}: {_count(counts['cases'], 'case')} ({said or 'none'}), {_count(counts['objects'], 'object')}, "
+        f"{_count(counts['findings'], 'finding')}, {causes}; exit {result.exit_code}; {result.seconds:.1f} s"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _reach(cases: Iterable[CaseId]) -> str:

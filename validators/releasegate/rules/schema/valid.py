@@ -19,7 +19,9 @@ def _served(evidence: Evidence) -> Sequence[Manifest]:
     return [
         one
         for one in manifests(evidence)
-        if known is None or known.served(one.api_version, one.kind).status != "removed"
+        if known is None
+        or not (one.api_version and one.kind)
+        or known.served(one.api_version, one.kind).status != "removed"
     ]
 
 
