@@ -177,8 +177,8 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
         return replace(unsaid, reason="its cases could not be judged; each says why")
     if not members:
         nothing = Finding(
-            message=f"no {family} rule is on in {case.environment}, or this version has none",
-            help=f"switch one on in releasegate.toml, or take {family} out of `expect`",
+            message=f"no {family} rule had a case in {case.environment}: it has no release, or no such rule is on",
+            help=f"deploy something to {case.environment}, switch a {family} rule on, or take {family} out of `expect`",
             change=f"no rule of {family} is on",
         )
         return _decide(case, Level.ON, 0, (nothing,))
