@@ -9,6 +9,7 @@ import pytest
 
 from releasegate import lint
 from releasegate.report import json as json_report
+from releasegate.usage import UsageError
 
 CONFIG = """\
 apiVersion: v1
@@ -71,3 +72,14 @@ def test_files_stand_in_the_order_of_their_paths_and_under_the_name_they_have_he
         "../elsewhere/c.json",
     ]
     assert [file for _, file in lint._files(Path(), root)] == ["b.yaml", "link.yaml"]
+
+
+def test_a_folder_that_cannot_be_read_is_wrong_use_not_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_folder: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(UsageError, match="Permission denied"):
+        lint.lint([str(tmp_path)], kubernetes=None, locations=())

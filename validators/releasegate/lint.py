@@ -307,8 +307,8 @@ def _below(folder: str, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
     try:
         with os.scandir(folder) as scanned:
             entries = list(scanned)
-    except PermissionError:
-        return
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be read: {error.strerror}") from None
     for entry in entries:
         name = entry.name
         if entry.is_dir(follow_symlinks=False):
