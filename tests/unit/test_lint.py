@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +79,12 @@ def test_files_stand_in_the_order_of_their_paths_and_under_the_name_they_have_he
 def test_a_folder_that_cannot_be_read_is_wrong_use_not_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_folder: str) -> None:
-        raise PermissionError(13, "Permission denied")
+    real = os.scandir
+
+    def refuse(folder: str) -> Iterator[os.DirEntry[str]]:
+        if str(folder) == str(tmp_path):
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
 
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(UsageError, match="Permission denied"):
