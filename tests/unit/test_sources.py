@@ -155,6 +155,18 @@ def test_an_end_that_the_template_writes_is_the_templates_line(root: Path, locat
     assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=8)
 
 
+def test_a_right_digest_is_not_blamed_for_a_wrong_tag(root: Path, locate: Locate) -> None:
+    """`tag: 12345678e3` renders as 1.2345678e+10, which is no tag; the line of the digest behind it is right."""
+    write(
+        root,
+        "app/templates/pod.yaml",
+        POD.replace('.Values.image.tag }}"', '.Values.image.tag }}@{{ .Values.image.digest }}"'),
+    )
+    digest = "sha256:" + "0123456789abcdef" * 4
+    write(root, "app/values.yaml", VALUES.replace("tag: latest", f"tag: 12345678e3\n  digest: {digest}"))
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=8)
+
+
 def test_a_key_that_the_values_hand_on_wholesale_is_not_a_line_of_the_template(root: Path, locate: Locate) -> None:
     """The template holds the same key at the same depth, in a branch that is not rendered."""
     block = "    {{- if .Values.never }}\n    - name: other\n      level: 7\n    {{- end }}\n"

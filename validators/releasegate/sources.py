@@ -257,6 +257,22 @@ def _may_tell(finding: Finding, leaf: tuple[str, str] | None) -> bool:
     return leaf[1].rpartition("/")[2] == (finding.pointer or "").rpartition("/")[2]
 
 
+def _good_digest_of_no_image(text: str) -> bool:
+    """`repo:1.2e+10@sha256:…`: the end is right and what stands before it is not, so the end's line is the wrong one."""
+    named, at, digest = text.rpartition("@")
+    if not at or not named:
+        return False
+    try:
+        k8s.ImageRef.parse(f"image@{digest}")
+    except ValueError:
+        return False
+    try:
+        k8s.ImageRef.parse(named)
+    except ValueError:
+        return True
+    return False
+
+
 def _read_marks(finding: Finding, twin: Manifest | None, leaves: Sequence[_Leaf]) -> _Leaf | None:
     if twin is None or finding.pointer is None:
         return None
@@ -269,7 +285,7 @@ def _read_marks(finding: Finding, twin: Manifest | None, leaves: Sequence[_Leaf]
     marks = list(_MARK.finditer(value))
     # What has to change stands at the end (an image's tag, its digest). An end that no scalar of the values feeds
     # comes from the template, and the line of what stands before it would be the wrong one.
-    if not marks or re.search(r"\w", value[marks[-1].end() :]):
+    if not marks or re.search(r"\w", value[marks[-1].end() :]) or _good_digest_of_no_image(_text_of(finding.value)):
         return None
     return leaves[int(marks[-1][1])]
 
