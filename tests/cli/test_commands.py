@@ -206,6 +206,18 @@ def test_render_prints_what_is_judged_and_no_secret(toy: Path, releasegate: Run)
     assert releasegate("render", "prod/nothing", "--root", str(toy)).code == 4
 
 
+@pytest.mark.parametrize("held", ["stringdata: {password: hunter2hunter2}", "datta: hunter2hunter2"])
+def test_render_prints_no_secret_whose_field_is_misspelled(toy: Path, releasegate: Run, held: str) -> None:
+    annotation = "annotations: {last-applied: hunter2hunter2}"
+    secret = f"apiVersion: v1\nkind: Secret\nmetadata:\n  name: s\n  {annotation}\n{held}\n"
+    (toy / "helm/api/templates/secret.yaml").write_text(secret)
+    said = releasegate("render", "prod/api", "--root", str(toy))
+    assert said.code == 0
+    assert "kind: Secret" in said.out
+    assert "name: s" in said.out
+    assert "hunter2" not in said.out
+
+
 def test_a_secrets_value_is_in_no_output(toy: Path, releasegate: Run, tmp_path: Path) -> None:
     secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {password: 'hunter2 hunter2!'}\n"
     (toy / "helm/api/templates/secret.yaml").write_text(secret)

@@ -35,7 +35,6 @@ NOTHING = "nothing of the kind here"
 # design.md 3: "nearly all subjects of a rule in an environment fail alike (four of five or more)".
 SYSTEMIC_SHARE = 0.8
 SYSTEMIC_FLOOR = 5  # fewer findings fit on a screen as they are
-SYSTEMIC_EXAMPLES = 3
 SHOWN_REASONS = 3
 
 EXPECTED_FAMILIES = ("render", "schema", "images")

@@ -9,6 +9,7 @@ from typing import Any
 from releasegate.model import Finding, Manifest
 
 REDACTED = "[redacted]"
+SHOWN_OF_A_SECRET = frozenset({"apiVersion", "kind", "type"})
 # C0 and C1 controls (a chart can `fail` with escape sequences), bidirectional overrides, line and paragraph separators.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 SHORTEST_SECRET = 4  # a shorter value would take words out of messages
@@ -39,11 +40,19 @@ def message(finding: Finding, text: str) -> str:
 
 
 def redacted(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an object as it may be shown: a Secret's values replaced."""
+    """Return an object as it may be shown: of a Secret its identity, and the names of what it holds.
+
+    Whatever else it has is replaced as well: a misspelled `stringdata` holds the same passwords, and so does the
+    annotation in which kubectl keeps the last applied object.
+    """
     if body.get("kind") != "Secret":
         return body
-    shown = dict(body)
-    for key in ("data", "stringData"):
-        if isinstance(shown.get(key), Mapping):
-            shown[key] = dict.fromkeys(shown[key], REDACTED)
+    shown: dict[str, Any] = {}
+    for key, value in body.items():
+        if key in SHOWN_OF_A_SECRET:
+            shown[key] = value
+        elif key == "metadata" and isinstance(value, Mapping):
+            shown[key] = {name: REDACTED if name == "annotations" else held for name, held in value.items()}
+        else:
+            shown[key] = dict.fromkeys(value, REDACTED) if isinstance(value, Mapping) else REDACTED
     return shown
