@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from releasegate import yamlio
 from releasegate.config import Config
 from releasegate.model import Finding, Manifest, Repo, Tree
-from releasegate.rules import Evidence, catalogue
+from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.schemas import MissingSchema, Problem, Schemas, add, bundle, crd, own
 
 HERE = Path(__file__).parent
@@ -229,7 +229,15 @@ def test_what_is_refused_beyond_kubeconform_is_of_a_named_class(judged: dict[int
 def test_a_key_written_twice_is_refused_where_kubeconform_refuses_it(kubeconform: Path, tmp_path: Path) -> None:
     exported = bundle.export(NEWEST, tmp_path / "schemas").parent
     rule = next(one for one in catalogue() if one.id == "schema/valid")
-    evidence = Evidence(repo=REPO, config=Config(), environment=None, release=None, renders=(), schemas=schemas())
+    evidence = Evidence(
+        repo=REPO,
+        config=Config(),
+        environment=None,
+        release=None,
+        renders=(),
+        shared=Shared(REPO.tree),
+        schemas=schemas(),
+    )
     chosen = random.Random(7)  # noqa: S311 - which line, not a secret
     texts = []
     for body in VALID:

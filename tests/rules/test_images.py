@@ -12,7 +12,7 @@ from releasegate import yamlio
 from releasegate.config import Config
 from releasegate.k8s import ImageRef
 from releasegate.model import Environment, Finding, Kind, Manifest, Release, Rendered, Repo, Scope, Tree
-from releasegate.rules import Evidence, Rule, catalogue
+from releasegate.rules import Evidence, Rule, Shared, catalogue
 
 RULES = {rule.id: rule for rule in catalogue()}
 DIGEST_ONLY, NO_MUTABLE_TAG = RULES["images/digest-only"], RULES["images/no-mutable-tag"]
@@ -34,6 +34,7 @@ def judged(rule: Rule, *texts: str, **config: Any) -> tuple[int, list[Finding]]:
         environment=environment,
         release=release,
         renders=(Rendered(release=release, manifests=manifests),),
+        shared=Shared(Tree(root="/nowhere", files=())),
     )
     subjects = rule.subjects(evidence)
     found = [one for subject in subjects for one in rule.check(subject, evidence)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from releasegate import yamlio
 from releasegate.config import Config
 from releasegate.model import Environment, Finding, Manifest, Repo, Tree
-from releasegate.rules import Evidence, catalogue
+from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.schemas import Schemas
 
 RULE = next(one for one in catalogue() if one.id == "schema/served")
@@ -15,7 +15,13 @@ def judged(api_version: str, kind: str, *, version: str = "1.37", declared: tupl
     environment = Environment(name="prod", protected=True, kubernetes=version, why="test", api_versions=declared)
     repo = Repo(tree=Tree(root="/", files=()), environments=(environment,), releases=())
     evidence = Evidence(
-        repo=repo, config=Config(), environment=environment, release=None, renders=(), schemas=Schemas.load(version)
+        repo=repo,
+        config=Config(),
+        environment=environment,
+        release=None,
+        renders=(),
+        shared=Shared(repo.tree),
+        schemas=Schemas.load(version),
     )
     found = list(RULE.check(Manifest(body={"apiVersion": api_version, "kind": kind}, text=""), evidence))
     assert all(isinstance(one, Finding) for one in found)

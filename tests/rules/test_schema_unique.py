@@ -8,7 +8,7 @@ from typing import Any
 from releasegate import yamlio
 from releasegate.config import Config
 from releasegate.model import Application, Environment, Finding, Manifest, Release, Rendered, Repo, Tree
-from releasegate.rules import Evidence, catalogue
+from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.schemas import Schemas
 
 RULE = next(one for one in catalogue() if one.id == "schema/unique")
@@ -42,6 +42,7 @@ def judged(*renders: Rendered, crds: tuple[Manifest, ...] = ()) -> list[Finding]
         environment=environment,
         release=None,
         renders=renders,
+        shared=Shared(repo.tree),
         schemas=Schemas.load("1.37", crds=crds),
     )
     subjects = RULE.subjects(evidence)

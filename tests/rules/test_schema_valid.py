@@ -10,7 +10,7 @@ import yaml
 from releasegate import yamlio
 from releasegate.config import Config
 from releasegate.model import Environment, Finding, Manifest, Repo, Tree, Unjudged
-from releasegate.rules import Evidence, catalogue
+from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.schemas import Schemas
 
 RULE = next(one for one in catalogue() if one.id == "schema/valid")
@@ -20,7 +20,13 @@ def evidence(version: str = "1.37") -> Evidence:
     environment = Environment(name="prod", protected=True, kubernetes=version, why="test")
     repo = Repo(tree=Tree(root="/", files=()), environments=(environment,), releases=())
     return Evidence(
-        repo=repo, config=Config(), environment=environment, release=None, renders=(), schemas=Schemas.load(version)
+        repo=repo,
+        config=Config(),
+        environment=environment,
+        release=None,
+        renders=(),
+        shared=Shared(repo.tree),
+        schemas=Schemas.load(version),
     )
 
 

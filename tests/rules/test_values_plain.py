@@ -29,7 +29,7 @@ from releasegate.model import (
     Unjudged,
     ValuesFile,
 )
-from releasegate.rules import Evidence, catalogue
+from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.rules.render import values_plain
 from releasegate.tools.store import Tool
 
@@ -61,6 +61,7 @@ def judged(
         environment=environment,
         release=release,
         renders=(),
+        shared=Shared(Tree(root=str(root), files=tuple(files))),
     )
     subjects = RULE.subjects(evidence)
     return len(subjects), [one for subject in subjects for one in RULE.check(subject, evidence)]
@@ -239,6 +240,7 @@ def test_a_values_file_outside_the_tree_is_not_read(tmp_path: Path) -> None:
     evidence = Evidence(
         repo=Repo(tree=Tree(root=str(root), files=()), environments=(), releases=(release,)),
         config=Config(), environment=None, release=release, renders=(),
+        shared=Shared(Tree(root=str(root), files=())),
     )  # fmt: skip
     assert RULE.subjects(evidence) == []
 

@@ -31,7 +31,7 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.rules import Evidence, Rule
+from releasegate.rules import Evidence, Rule, Shared
 
 PROD = Environment(name="prod", protected=True, kubernetes="1.37", why="test")
 API = Release(name="api", environment="prod", helm_release="api", namespace="prod", sources=())
@@ -54,7 +54,9 @@ def a_rule(check: Any, subjects: Sequence[Any], **options: Any) -> Rule:
 
 
 def evidence(*renders: Rendered | Unrendered) -> Evidence:
-    return Evidence(repo=REPO, config=parse(""), environment=PROD, release=API, renders=renders)
+    return Evidence(
+        repo=REPO, config=parse(""), environment=PROD, release=API, renders=renders, shared=Shared(REPO.tree)
+    )
 
 
 def yes(_subject: Any, _evidence: Evidence) -> Iterable[Finding | Unjudged]:

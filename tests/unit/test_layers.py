@@ -15,6 +15,7 @@ LAYERS = {
     "yamlplain": 0,
     "manifests": 1,
     "config": 1,
+    "cache": 1,
     "process": 1,
     "git": 1,
     "tools": 1,

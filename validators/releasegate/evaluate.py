@@ -166,7 +166,9 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
     """
     family = case.rule.removeprefix("expect/")
     members = [
-        one for one in verdicts if one.id.environment == case.environment and one.id.rule.startswith(f"{family}/")
+        one
+        for one in verdicts
+        if one.id.environment in (case.environment, None) and one.id.rule.startswith(f"{family}/")
     ]
     subjects = sum(one.subjects for one in members)
     if subjects:

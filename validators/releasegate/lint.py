@@ -33,7 +33,7 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.rules import Evidence, catalogue
+from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.usage import UsageError, bundle_version
 
 ENVIRONMENT = "lint"
@@ -135,6 +135,7 @@ class _Judge:
         self._files = files
         self._environment = environment
         self._schemas: schemas.Schemas | None = None
+        self._shared = Shared(repo.tree)
         self._levels = {one.id: self.config.level(one.id, one.kind, environment) for one in self.rules.values()}
         self._each = [one for one in self.rules.values() if one.scope is Scope.RELEASE]
         self._all = [one for one in self.rules.values() if one.scope is Scope.ENVIRONMENT]
@@ -239,6 +240,7 @@ class _Judge:
             environment=self._environment,
             release=release,
             renders=renders,
+            shared=self._shared,
             schemas=self._schemas,
         )
 

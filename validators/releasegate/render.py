@@ -7,7 +7,6 @@ helm's identity) and is verified on read; it detects corruption, not malice, and
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import hashlib
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Self
 
 from releasegate import chartvalues, process, yamlio
+from releasegate.cache import Cache
 from releasegate.manifests import manifests_of
 from releasegate.model import (
     DirectorySource,
@@ -231,7 +231,7 @@ class Renderer:
         self.tool = tool
         self._worker = worker
         self._jobs = jobs or os.cpu_count() or 2
-        self._cache = cache
+        self._cache = Cache(cache)
         self._at_revision = at_revision or (lambda _revision: None)
         self._api_versions = api_versions
         self._folder = tempfile.TemporaryDirectory(prefix="releasegate-")
@@ -497,15 +497,9 @@ class Renderer:
         return _Job(request, source.chart, key, tuple(copies))
 
     def _read_cache(self, key: str) -> list[Manifest] | None:
-        if self._cache is None:
+        payload = self._cache.get(key)
+        if payload is None:
             return None
-        try:
-            data = (self._cache / key[:2] / key).read_bytes()
-        except OSError:
-            return None
-        digest, _, payload = data.partition(b"\n")
-        if hashlib.sha256(key.encode() + payload).hexdigest().encode() != digest:
-            return None  # corrupt or torn: rendered again and overwritten
         return [
             Manifest(
                 body=body,
@@ -518,20 +512,9 @@ class Renderer:
         ]
 
     def _write_cache(self, key: str, manifests: Sequence[Manifest]) -> None:
-        if self._cache is None:
-            return
-        payload = json.dumps(
-            [[one.body, one.text, one.template, one.within, one.problems] for one in manifests]
-        ).encode()
-        digest = hashlib.sha256(key.encode() + payload).hexdigest().encode()
-        folder = self._cache / key[:2]
-        # A full disk or a read-only cache makes the next run slower, not this one wrong.
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=folder)
-            with os.fdopen(handle, "wb") as file:
-                file.write(digest + b"\n" + payload)
-            Path(temporary).replace(folder / key)
+        if self._cache.folder is not None:
+            entries = [[one.body, one.text, one.template, one.within, one.problems] for one in manifests]
+            self._cache.put(key, json.dumps(entries).encode())
 
 
 class _Answer:

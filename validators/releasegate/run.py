@@ -19,6 +19,7 @@ import platformdirs
 
 from releasegate import config as configuration
 from releasegate import evaluate, git, schemas, sources, yamlio
+from releasegate.cache import Cache
 from releasegate.discover import discover
 from releasegate.manifests import CRD_KIND, manifests_of
 from releasegate.model import (
@@ -38,7 +39,7 @@ from releasegate.model import (
     Verdict,
 )
 from releasegate.render import Lint, Renderer
-from releasegate.rules import Evidence, Rule, catalogue
+from releasegate.rules import Evidence, Rule, Shared, catalogue
 from releasegate.tools import store
 from releasegate.usage import UsageError, bundle_version, near
 
@@ -72,6 +73,7 @@ class Run:
         selection: Selection,
         kubernetes: str,
         cache: bool,
+        staged: bool = False,
     ) -> None:
         """Discover; roots of app-of-apps are rendered here. Raises UsageError, ConfigError, git.GitError."""
         self.root = root
@@ -86,13 +88,19 @@ class Run:
         self._stack = contextlib.ExitStack()
         tool = store.find("helm", pinned=config.tools.get("helm"))
         worker = store.find("releasegate-helm-worker")
+        self.shared = Shared(
+            tree,
+            find=lambda name: store.find(name, pinned=config.tools.get(name)),
+            cache=Cache(cache_folder() / "answers" if cache else None),
+            whole=lambda: self._whole_tree(staged=staged),
+        )
         self._tools = tuple(one.identity for one in (tool, worker) if isinstance(one, store.Tool))
         self.renderer = self._stack.enter_context(
             Renderer(
                 tree,
                 tool=tool,
                 worker=worker if isinstance(worker, store.Tool) else None,
-                cache=render_cache() if cache else None,
+                cache=cache_folder() / "renders" if cache else None,
                 at_revision=self._at_revision,
                 api_versions=self._api_versions,
             )
@@ -204,14 +212,21 @@ class Run:
         cases = tuple(cases)
         self._narrowed = not self.selection.everything or len(cases) < len(self.cases)
         releases = {(case.environment, case.release) for case in cases}
-        wide = {case.environment for case in cases if case.release is None}
+        wide = {case.environment for case in cases if case.release is None and self._needs_render(case)}
         needed = [
-            one for one in self.repo.releases if (one.environment, one.name) in releases or one.environment in wide
+            one
+            for one in self.repo.releases
+            if (one.environment, one.name) in releases or one.environment in wide or None in wide
         ]
         self.renderer.start(needed, self._environments)
         if self.config.helm_lint:
             for one in needed:
                 self.renderer.start_lint(one, self._environments[one.environment])
+
+    def _needs_render(self, case: CaseId) -> bool:
+        """Expectations ask for their cases, which are in the run themselves."""
+        rule = self.rules.get(case.rule)
+        return rule is not None and rule.needs_render
 
     def judge(self, case: CaseId) -> Verdict:
         """Judge one case, once; the verdict is kept for the report."""
@@ -233,14 +248,20 @@ class Run:
             for one in self.repo.releases
             if case.environment in (None, one.environment) and case.release in (None, one.name)
         ]
+        if case.release is None and not rule.needs_render:
+            releases = []
         evidence = Evidence(
             repo=self.repo,
             config=self.config,
             environment=environment,
             release=releases[0] if case.release is not None else None,
             renders=tuple(self.rendered(one) for one in releases),
-            schemas=self.schemas_of(environment) if environment is not None else None,
+            shared=self.shared,
+            schemas=self.schemas_of(environment) if environment is not None and rule.needs_render else None,
             render_again=self._render_again,
+            render_with=lambda release, texts: self.renderer.substituted(
+                release, self._environments[release.environment], texts
+            ),
             lint=self._lint if self.config.helm_lint else None,
         )
         return evaluate.judge(rule, case, evidence, self.level(case))
@@ -251,7 +272,9 @@ class Run:
         if case.rule == evaluate.DISCOVERED:
             return evaluate.discovered(case, self.repo, tuple(self._late_applications()))
         family = f"{case.rule.removeprefix('expect/')}/"
-        members = [one for one in self.cases if one.environment == case.environment and one.rule.startswith(family)]
+        members = [
+            one for one in self.cases if one.environment in (case.environment, None) and one.rule.startswith(family)
+        ]
         # Under xdist other workers judged most of them: judged here again rather than believed.
         return evaluate.expectation(case, [self._verdicts.get(one) or self.judge(one) for one in members])
 
@@ -358,6 +381,10 @@ class Run:
             for path in self._crd_files
         )
 
+    def _whole_tree(self, *, staged: bool) -> Tree:
+        top = git.top(self.root) or self.root
+        return git.index_tree(top, self._stack.enter_context(_temporary_folder())) if staged else git.work_tree(top)
+
     def _at_revision(self, revision: str) -> Tree | None:
         if revision not in self._revisions:
             folder = self._stack.enter_context(_temporary_folder())
@@ -385,7 +412,10 @@ class Run:
             head=self.tree.head,
             base=None,
             config_sha256=self.config.sha256,
-            tools=tuple(one for one in self._tools if one.name == "helm" or self.renderer.worker_used),
+            tools=(
+                *(one for one in self._tools if one.name == "helm" or self.renderer.worker_used),
+                *(one.identity for one in self.shared.used),
+            ),
             objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in self._renders.items()},
             seconds=time.perf_counter() - self._began,
             notes=(*self.repo.notes, *narrowed),
@@ -447,6 +477,7 @@ def open_run(
                 selection=selection or Selection(),
                 kubernetes=bundle_version(config.kubernetes),
                 cache=not in_ci or "RELEASEGATE_CACHE" in os.environ,
+                staged=staged,
             )
         )
 
@@ -467,10 +498,9 @@ def _on_target_branch(tree: Tree, *, in_ci: bool) -> Tree:
     return replace(tree, branch=target) if in_ci and target else tree
 
 
-def render_cache() -> Path:
-    """The desk's render cache: RELEASEGATE_CACHE, else the platform's cache folder."""
-    chosen = os.environ.get("RELEASEGATE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("releasegate")) / "renders"
+def cache_folder() -> Path:
+    """The desk's cache of renders and answers: RELEASEGATE_CACHE, else the platform's cache folder."""
+    return Path(os.environ.get("RELEASEGATE_CACHE") or platformdirs.user_cache_dir("releasegate"))
 
 
 @contextlib.contextmanager

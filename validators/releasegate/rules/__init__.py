@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from releasegate.cache import Cache
 from releasegate.config import Config
 from releasegate.model import (
     Environment,
@@ -23,13 +24,80 @@ from releasegate.model import (
     Rendered,
     Repo,
     Scope,
+    Tree,
     Unjudged,
     Unrendered,
 )
 from releasegate.schemas import Schemas
 
 if TYPE_CHECKING:  # a sixth of the start of `releasegate lint`, which renders nothing
+    from releasegate.discover.files import Files
     from releasegate.render import Lint
+    from releasegate.tools.store import Tool, ToolMissing
+
+Made = TypeVar("Made")
+
+
+class Shared:
+    """What all cases of one run share: the files of the tree, the programs, and what is worked out once for many cases.
+
+    `find` looks up a program by name at the version the config pins; None: there is none. `cache` keeps answers
+    between runs at a desk, and nothing in the required check. `whole` gives the enclosing work tree where ROOT is a
+    folder of it.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        *,
+        find: Callable[[str], Tool | ToolMissing] | None = None,
+        cache: Cache | None = None,
+        whole: Callable[[], Tree] | None = None,
+    ) -> None:
+        """Nothing is read or looked up yet."""
+        self.tree = tree
+        self.cache = cache or Cache(None)
+        self._find = find
+        self._whole = whole
+        self._tools: dict[str, Tool | ToolMissing] = {}
+        self._once: dict[Hashable, Any] = {}
+
+    @functools.cached_property
+    def files(self) -> Files:
+        """The files of the judged tree; reads nothing outside it."""
+        from releasegate.discover.files import Files  # noqa: PLC0415 - plain manifests need none of it
+
+        return Files(self.tree)
+
+    @functools.cached_property
+    def top(self) -> Files:
+        """The files of the enclosing work tree, paths from its top: what CODEOWNERS and workflows are about."""
+        from releasegate.discover.files import Files  # noqa: PLC0415 - as above
+
+        return Files(self._whole()) if self._whole is not None and self.tree.prefix else self.files
+
+    def tool(self, name: str) -> Tool | ToolMissing:
+        """Return the program that judges; its identity goes into the receipt. A missing one is for an Unjudged."""
+        from releasegate.tools import store  # noqa: PLC0415 - as above
+
+        if name not in self._tools:
+            find = self._find or (lambda name: store.ToolMissing(name, "not looked for", "releasegate tools list"))
+            self._tools[name] = find(name)
+        return self._tools[name]
+
+    @property
+    def used(self) -> tuple[Tool, ...]:
+        """The programs that were asked for and found."""
+        from releasegate.tools import store  # noqa: PLC0415 - as above
+
+        return tuple(one for one in self._tools.values() if isinstance(one, store.Tool))
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """Return `make()`, called for the first case of the run that asks under this key. Start it with the rule's id."""
+        if key not in self._once:
+            self._once[key] = make()
+        made: Made = self._once[key]
+        return made
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +106,9 @@ class Evidence:
 
     `renders` are the renders of the case's scope: one for a release, all of the environment for an environment.
     `schemas` are the schemas of the environment (None for repo scope). `render_again` renders a release a second
-    time, past every cache. `lint` runs `helm lint` for the charts of a release; None where it is not asked for.
+    time, past every cache; `render_with` renders it with other texts for some of its files (path -> text, "inline" ->
+    the Application's inline values). `lint` runs `helm lint` for the charts of a release; None where it is not asked
+    for. For repo scope `renders` are those of all environments, none for a rule that needs no render.
     """
 
     repo: Repo
@@ -46,8 +116,10 @@ class Evidence:
     environment: Environment | None
     release: Release | None
     renders: tuple[Rendered | Unrendered, ...]
+    shared: Shared
     schemas: Schemas | None = None
     render_again: Callable[[Release], Rendered | Unrendered] | None = None
+    render_with: Callable[[Release, Mapping[str, str]], Rendered | Unrendered] | None = None
     lint: Callable[[Release], Sequence[Lint]] | None = None
 
     @property
