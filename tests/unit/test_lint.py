@@ -54,6 +54,60 @@ def test_bodies_that_nobody_looks_at_are_all_that_is_left_out(folder: Path, monk
     assert cases(folder) == lean
 
 
+def test_files_in_which_nothing_is_found_are_counted_together_and_others_have_cases_of_their_own(folder: Path) -> None:
+    (folder / "broken.yaml").write_text("a: [")
+    (folder / "typo.yaml").write_text(CONFIG.format(name="typo").replace("data:", "dota:"))
+    found = cases(folder)
+    together = {case["rule"]: case["subjects"] for case in found if case["release"] is None}
+    assert together == {
+        "images/digest-only": 0,
+        "images/no-mutable-tag": 0,
+        "schema/served": 452,
+        "schema/valid": 452,
+        "schema/unique": 453,
+    }
+    alone = {(case["release"], case["rule"]): case["verdict"] for case in found if case["release"] is not None}
+    assert {name for name, _ in alone} == {"broken.yaml", "typo.yaml"}
+    assert alone["typo.yaml", "schema/valid"] == "failed"
+    assert alone["broken.yaml", "render/succeeds"] == "failed"
+    assert alone["broken.yaml", "schema/valid"] == "not-evaluated"
+
+
+CRD = """\
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: gizmos.acme.example
+spec:
+  group: acme.example
+  names: {kind: Gizmo, plural: gizmos, singular: gizmo, listKind: GizmoList}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec: {type: object, properties: {size: {type: integer}}}
+"""
+
+
+@pytest.mark.parametrize("name", ["000-crd.yaml", "zzz-crd.yaml"])
+def test_a_crd_among_many_files_is_known_to_all_of_them(folder: Path, name: str) -> None:
+    gizmo = "apiVersion: acme.example/v1\nkind: Gizmo\nmetadata: {{name: {0}}}\nspec: {{size: {1}}}\n"
+    (folder / name).write_text(CRD)
+    (folder / "200-good.yaml").write_text(gizmo.format("good", 3))
+    (folder / "300-bad.yaml").write_text(gizmo.format("bad", "'3'"))
+    found = cases(folder)
+    assert [case["id"] for case in found if case["verdict"] not in {"passed", "not-applicable"}] == [
+        "releasegate.toml::lint/300-bad.yaml::schema/valid",
+        "releasegate.toml::lint::schema/unique",  # the fixture's twins
+    ]
+    assert sum(case["subjects"] for case in found if case["rule"] == "schema/valid") == 455
+
+
 def test_files_stand_in_the_order_of_their_paths_and_under_the_name_they_have_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,8 @@ from releasegate.usage import UsageError, bundle_version
 ENVIRONMENT = "lint"
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
-FAMILIES = ("schema", "images")
+RULES = ("render/succeeds", "images/digest-only", "images/no-mutable-tag")  # that need no repo around a file
+FAMILIES = ("schema",)
 MIN_FILES_PER_PROCESS = 200  # below that, starting a process costs more than it saves
 FILES_PER_PART = 100  # of many files: what a process takes at a time
 # Rules over all files that look at nothing but what an object is called: for them a clean file's objects come back
@@ -50,7 +51,8 @@ NAMES_ONLY = frozenset({"schema/unique"})
 def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[str]) -> evaluate.Report:
     """Judge plain manifests. A folder stands for the .yaml, .yml and .json files below it; `-` is stdin.
 
-    Many files are judged by as many processes as the machine has cores.
+    Many files are judged by as many processes as the machine has cores. A file in which something is found, or that
+    cannot be read, has cases of its own; all others are counted together, one case per rule.
     Raises UsageError for a path that does not exist or a Kubernetes version without bundle.
     """
     began = time.perf_counter()
@@ -58,17 +60,14 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
     version = bundle_version(kubernetes)
     environment = Environment(name=ENVIRONMENT, protected=False, kubernetes=version, why="releasegate lint")
     with _stdin_as_file(paths) as given:
-        named = dict.fromkeys(entry for path in given for entry in _files(path, root))
-        files = [_File(name, *_content(path)) for name, path in named]
-    releases = tuple(_release(file.name) for file in files)
-    repo = Repo(
-        tree=Tree(root=str(root), files=tuple(file.name for file in files)),
-        environments=(environment,),
-        releases=releases,
-    )
-    judge = _Judge(repo, environment, files)
-    judge.load(locations)
-    renders, verdicts = judge.all()
+        files = list(dict.fromkeys(entry for path in given for entry in _files(path, root)))
+        repo = Repo(
+            tree=Tree(root=str(root), files=tuple(name for name, _ in files)),
+            environments=(environment,),
+            releases=tuple(_release(name) for name, _ in files),
+        )
+        judge = _Judge(repo, environment, [path for _, path in files], locations)
+        renders, verdicts = judge.all()
     folded = evaluate.systemic(verdicts, judge.rules)
     locator = sources.Locator(root, lambda release, _texts: renders[release.id])
     verdicts = sources.resolve(verdicts, folded, renders, locator)
@@ -88,15 +87,6 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A given file under its name in the report: its bytes, read once, or why it cannot be read."""
-
-    name: str
-    data: bytes
-    error: str | None
-
-
 def _content(path: str) -> tuple[bytes, str | None]:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a Path for each of many files costs as much as reading
@@ -113,62 +103,67 @@ def _release(name: str) -> Release:
 
 
 _Names = tuple[str, str, str, str | None, int, str]  # what _named makes a Manifest of
-_Counts = list[tuple[int, float]]  # subjects and seconds of each rule's case
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What comes back of one file: of a clean one only what its objects are called, and how many each rule looked at."""
+@dataclass(slots=True)
+class _Part:
+    """What comes back of some files: of a clean one only what its objects are called, or all of them in `whole`.
 
-    names: list[_Names]
-    counts: _Counts
-    whole: tuple[Rendered | Unrendered, list[Verdict]] | None = None
+    `totals` are the subjects and seconds of each rule's case over the clean files. `mentions` are the files that hold
+    the word CustomResourceDefinition.
+    """
+
+    names: dict[int, list[_Names]]
+    whole: dict[int, Rendered | Unrendered]
+    verdicts: list[Verdict]
+    totals: list[tuple[int, float]]
+    mentions: list[int]
 
 
 class _Judge:
     """Judges given files with the rules that need no repo around them."""
 
-    def __init__(self, repo: Repo, environment: Environment, files: Sequence[_File]) -> None:
+    def __init__(self, repo: Repo, environment: Environment, paths: Sequence[str], locations: Sequence[str]) -> None:
         self.repo = repo
-        self.config = configuration.parse("")
-        self.rules = {one.id: one for one in catalogue() if one.id == "render/succeeds" or one.family in FAMILIES}
-        self._files = files
+        self.config = configuration.Config()
+        self.rules = {one.id: one for one in catalogue() if one.id in RULES or one.family in FAMILIES}
+        self._paths = paths
         self._environment = environment
-        self._schemas: schemas.Schemas | None = None
+        self._locations = locations
         self._shared = Shared(repo.tree)
         self._levels = {one.id: self.config.level(one.id, one.kind, environment) for one in self.rules.values()}
         self._each = [one for one in self.rules.values() if one.scope is Scope.RELEASE]
         self._all = [one for one in self.rules.values() if one.scope is Scope.ENVIRONMENT]
         # A file renders to what it holds: the case of another rule is there only to say that it cannot be read.
         self._of_rendered = [one for one in self._each if one.needs_render]
-        self._process = os.getpid()  # what is judged here has no way to go
         self._names_only = {one.id for one in self._all} <= NAMES_ONLY
-
-    def load(self, locations: Sequence[str]) -> None:
-        """Load the schemas. CRDs among the files are known to all of them; a file without the word has none."""
-        crds: list[Manifest] = []
-        for number, file in enumerate(self._files):
-            if CRD_KIND.encode() in file.data:
-                rendered = self._read(number)
-                if isinstance(rendered, Rendered):
-                    crds += [manifest for manifest in rendered.manifests if manifest.kind == CRD_KIND]
-        self._schemas = schemas.Schemas.load(
-            self._environment.kubernetes, crds=crds, locations=locations, root=Path(self.repo.tree.root)
-        )
+        self._looking = True  # for CRDs among the files
+        self._schemas = self._load(())
 
     def all(self) -> tuple[dict[str, Rendered | Unrendered], list[Verdict]]:
-        """Judge every file, then all of them together. Returns the renders by release, and the verdicts."""
-        count = len(self._files)
-        copies = min(os.cpu_count() or 1, count // MIN_FILES_PER_PROCESS)
-        size = max(FILES_PER_PART, -(-count // process.MAX_PARTS))
-        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        """Judge every file, then all of them together. Returns the renders by release, and the verdicts.
+
+        CRDs among the files are known to all of them: where there are some, the first time was only for finding them.
+        """
+        parts = self._judged()
+        crds = [one for part in parts for number in part.mentions for one in self._crds(number)]
+        self._looking = False
+        if any(part.mentions for part in parts):
+            self._schemas = self._load(crds)
+            parts = self._judged()
         renders: dict[str, Rendered | Unrendered] = {}
-        verdicts: list[Verdict] = []
-        for part, judged in zip(parts, process.spread(self._part, parts, copies=copies), strict=True):
-            for number, one in zip(part, judged, strict=True):
-                rendered, made = one.whole or self._clean(number, one)
-                renders[rendered.release.id] = rendered
-                verdicts += made
+        for part in parts:
+            for number in sorted((*part.names, *part.whole)):
+                release = self.repo.releases[number]
+                renders[release.id] = part.whole.get(number) or Rendered(
+                    release=release, manifests=tuple([_named(release.name, one) for one in part.names[number]])
+                )
+        verdicts = [one for part in parts for one in part.verdicts]
+        if len({one.id.release for one in verdicts}) < len(renders):
+            for rule, totals in zip(self._of_rendered, zip(*(part.totals for part in parts), strict=True), strict=True):
+                case = CaseId(rule=rule.id, environment=ENVIRONMENT)
+                subjects, seconds = (sum(column) for column in zip(*totals, strict=True))
+                verdicts.append(evaluate.clean(case, self._levels[rule.id], int(subjects), seconds))
         evidence = self._evidence(None, tuple(renders.values()))
         for rule in self._all:
             case = CaseId(rule=rule.id, environment=ENVIRONMENT)
@@ -176,11 +171,34 @@ class _Judge:
             verdicts.append(self._with_bodies(verdict, renders) if verdict.findings else verdict)
         return renders, verdicts
 
-    def _part(self, part: range) -> list[_Judged]:
-        return [self._file(number) for number in part]
+    def _load(self, crds: Sequence[Manifest]) -> schemas.Schemas:
+        root = Path(self.repo.tree.root)
+        return schemas.Schemas.load(self._environment.kubernetes, crds=crds, locations=self._locations, root=root)
 
-    def _file(self, number: int) -> _Judged:
-        release, rendered = self.repo.releases[number], self._read(number)
+    def _crds(self, number: int) -> Iterator[Manifest]:
+        rendered = self._read(number, *_content(self._paths[number]))
+        if isinstance(rendered, Rendered):
+            yield from (one for one in rendered.manifests if one.kind == CRD_KIND)
+
+    def _judged(self) -> list[_Part]:
+        count = len(self._paths)
+        copies = min(os.cpu_count() or 1, count // MIN_FILES_PER_PROCESS)
+        size = max(FILES_PER_PART, -(-count // process.MAX_PARTS))
+        parts = [range(start, min(start + size, count)) for start in range(0, count, size)]
+        return process.spread(self._part, parts, copies=copies)
+
+    def _part(self, part: range) -> _Part:
+        made = _Part({}, {}, [], [(0, 0.0)] * len(self._of_rendered), [])
+        for number in part:
+            data, error = _content(self._paths[number])
+            if self._looking and CRD_KIND.encode() in data:
+                made.mentions.append(number)
+            if not made.mentions:
+                self._file(number, self._read(number, data, error), made)
+        return made
+
+    def _file(self, number: int, rendered: Rendered | Unrendered, made: _Part) -> None:
+        release = self.repo.releases[number]
         rules = self._of_rendered if isinstance(rendered, Rendered) else self._each
         evidence = self._evidence(release, (rendered,))
         verdicts = [
@@ -192,33 +210,25 @@ class _Judge:
             )
             for rule in rules
         ]
-        found = any(one.findings or one.unjudged for one in verdicts)
-        here = os.getpid() == self._process
-        if here or found or isinstance(rendered, Unrendered) or not self._names_only:
-            return _Judged([], [], (rendered, verdicts))
-        names = [
-            (one.api_version, one.kind, one.name, one.namespace, one.line, one.within) for one in rendered.manifests
+        if isinstance(rendered, Unrendered) or any(one.findings or one.unjudged for one in verdicts):
+            made.whole[number] = rendered
+            made.verdicts += verdicts
+            return
+        made.totals = [
+            (subjects + one.subjects, seconds + one.seconds)
+            for (subjects, seconds), one in zip(made.totals, verdicts, strict=True)
         ]
-        return _Judged(names, [(one.subjects, one.seconds) for one in verdicts])
-
-    def _clean(self, number: int, judged: _Judged) -> tuple[Rendered, list[Verdict]]:
-        """Put back together what was left out on the way."""
-        release = self.repo.releases[number]
-        rendered = Rendered(release=release, manifests=tuple(_named(release.name, one) for one in judged.names))
-        return rendered, [
-            evaluate.clean(
-                CaseId(rule=rule.id, environment=ENVIRONMENT, release=release.name),
-                self._levels[rule.id],
-                subjects,
-                seconds,
-            )
-            for rule, (subjects, seconds) in zip(self._of_rendered, judged.counts, strict=True)
-        ]
+        if self._names_only:
+            made.names[number] = [
+                (one.api_version, one.kind, one.name, one.namespace, one.line, one.within) for one in rendered.manifests
+            ]
+        else:
+            made.whole[number] = rendered
 
     def _with_bodies(self, verdict: Verdict, renders: Mapping[str, Rendered | Unrendered]) -> Verdict:
         """The verdict about all files, its findings about whole objects again."""
-        numbers = {file.name: number for number, file in enumerate(self._files)}
-        read = functools.cache(self._read)
+        numbers = {name: number for number, name in enumerate(self.repo.tree.files)}
+        read = functools.cache(lambda number: self._read(number, *_content(self._paths[number])))
 
         def whole(finding: Finding) -> Finding:
             named = finding.manifest
@@ -244,14 +254,14 @@ class _Judge:
             schemas=self._schemas,
         )
 
-    def _read(self, number: int) -> Rendered | Unrendered:
-        file, release = self._files[number], self.repo.releases[number]
-        name = file.name
-        if file.error is not None:
-            return _broken(release, Place(path=name), f"cannot be read: {file.error}")
+    def _read(self, number: int, data: bytes, unread: str | None) -> Rendered | Unrendered:
+        release = self.repo.releases[number]
+        name = release.name
+        if unread is not None:
+            return _broken(release, Place(path=name), f"cannot be read: {unread}")
         manifests: list[Manifest] = []
         try:
-            for document in yamlio.documents(_text(file.data)):
+            for document in yamlio.documents(_text(data)):
                 made = manifests_of(document, path=name)
                 if isinstance(made, str):
                     place = Place(path=name, line=document.line)
