@@ -33,14 +33,21 @@ from releasegate.model import (
     Unrendered,
     Verdict,
 )
-from releasegate.rules import Evidence, Shared, catalogue
+from releasegate.rules import Evidence, Shared, chosen
 from releasegate.usage import UsageError, bundle_version
 
 ENVIRONMENT = "lint"
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
-RULES = ("render/succeeds", "images/digest-only", "images/no-mutable-tag")  # that need no repo around a file
-FAMILIES = ("schema",)
+# Those that need no repo around a file.
+RULES = (
+    "images/digest-only",
+    "images/no-mutable-tag",
+    "render/succeeds",
+    "schema/served",
+    "schema/unique",
+    "schema/valid",
+)
 MIN_FILES_PER_PROCESS = 200  # below that, starting a process costs more than it saves
 FILES_PER_PART = 100  # of many files: what a process takes at a time
 # Rules over all files that look at nothing but what an object is called: for them a clean file's objects come back
@@ -126,7 +133,7 @@ class _Judge:
     def __init__(self, repo: Repo, environment: Environment, paths: Sequence[str], locations: Sequence[str]) -> None:
         self.repo = repo
         self.config = configuration.Config()
-        self.rules = {one.id: one for one in catalogue() if one.id in RULES or one.family in FAMILIES}
+        self.rules = {one.id: one for one in chosen(RULES)}
         self._paths = paths
         self._environment = environment
         self._locations = locations
