@@ -175,7 +175,8 @@ class Application:
 
     `place` is its file and first line when it is a file of the tree; None when a parent release rendered it, and
     then `parent` names that release as "environment/name" and `template` the parent's template file.
-    `spec` is the whole parsed Application, for the argo/* rules.
+    `body` is the whole parsed Application, `manifest` the object that says it: the Application, or the ApplicationSet
+    that makes it. `base` is the JSON pointer of the Application inside that object ("", "/spec/template").
     """
 
     name: str
@@ -186,6 +187,24 @@ class Application:
     parent: str | None = None
     template: str | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Manifest | None = field(default=None, compare=False, repr=False)
+    base: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Project:
+    """An AppProject of the tree, or one that a release renders.
+
+    `environment` is the one its release is of, or its path names; None: it may be any environment's.
+    """
+
+    manifest: Manifest
+    environment: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`."""
+        return self.manifest.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +256,7 @@ class Repo:
     Environments are in order of first appearance by protection then name; releases sorted by (environment, name).
     `unreferenced_values` are values files that no release reads; `undeployed` charts that nothing points at and
     that are judged once in `default`. `notes` are sentences discover prints (which repoURL was taken for this repo…).
+    `projects` are the AppProjects of the tree and of what its charts render.
     """
 
     tree: Tree
@@ -246,6 +266,7 @@ class Repo:
     unreferenced_values: tuple[str, ...] = ()
     undeployed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    projects: tuple[Project, ...] = ()
 
     def environment(self, name: str) -> Environment:
         """Return the environment of that name; KeyError if there is none."""

@@ -27,6 +27,7 @@ from releasegate.model import (
     Manifest,
     NotUnderstood,
     Place,
+    Project,
     Release,
     Rendered,
     Repo,
@@ -89,6 +90,7 @@ class _Discovery:
     accounted: set[str] = field(default_factory=set)  # charts that are a release, a row, or undeployed
     referenced: set[str] = field(default_factory=set)
     environments: dict[str, Environment] = field(default_factory=dict)
+    projects: list[Project] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.files = Files(self.tree)
@@ -99,12 +101,14 @@ class _Discovery:
         names = Counter(chart.name for chart in self.charts.values())
         self._shared_names = {name for name, count in names.items() if count > 1}
         self._makes: dict[str, bool] = {}
+        self._makes_projects: dict[str, bool] = {}
         self._told: dict[tuple[str, str | None, str], list[tuple[Place | None, list[Any]]]] = {}
 
     def repo(self) -> Repo:
         found, rows = argo.in_files(self.files, self.charts)
         self.rows += rows
-        self._follow(self._accept(found, None))
+        self.projects += [self._project_in_file(one.manifest) for one in found if one.manifest and _is_project(one)]
+        self._follow(self._accept([one for one in found if not _is_project(one)], None))
         self._environment_roots()
         self._other_roots()
         self._charts_by_name()
@@ -185,6 +189,8 @@ class _Discovery:
             place=one.place,
             template=one.template,
             body=one.body,
+            manifest=one.manifest,
+            base=one.base[len(one.manifest.within) :] if one.manifest is not None else "",
         )
         if self._is_told_twice(application, read, environment):
             return None
@@ -301,6 +307,37 @@ class _Discovery:
         if len(answers) != len(drafts):
             raise AssertionError(f"render answered {len(answers)} of {len(drafts)} releases")
         return answers
+
+    # --- AppProjects --------------------------------------------------------------------------------------------------
+
+    def _project_in_file(self, manifest: Manifest) -> Project:
+        names = layout.of_path(manifest.path or "", self.known)
+        return Project(manifest=manifest, environment=names.pop() if len(names) == 1 else None)
+
+    def _rendered_projects(self) -> list[Project]:
+        """The AppProjects that charts make: only those charts are rendered, as their releases are anyway."""
+        drafts = [
+            draft
+            for draft in self.drafts
+            if any(
+                isinstance(source, HelmSource) and self._chart_makes_projects(source.chart)
+                for source in draft.release.sources
+            )
+        ]
+        return [
+            Project(manifest=manifest, environment=draft.release.environment)
+            for draft, answer in zip(drafts, self._rendered(drafts), strict=True)
+            if isinstance(answer, Rendered)
+            for manifest in answer.manifests
+            if manifest.kind == argo.PROJECT and manifest.api_version.startswith(argo.GROUP)
+        ]
+
+    def _chart_makes_projects(self, chart: str) -> bool:
+        if chart not in self._makes_projects:
+            self._makes_projects[chart] = any(
+                self.files.mentions(path, _PROJECT) for path in self.files.below(_join(chart, "templates"))
+            )
+        return self._makes_projects[chart]
 
     def _children(self, parents: Sequence[_Draft], answers: Sequence[Rendered | Unrendered]) -> list[_Draft]:
         found: list[Found] = []
@@ -731,6 +768,7 @@ class _Discovery:
             unreferenced_values=tuple(self._unreferenced()),
             undeployed=tuple(sorted(self.undeployed)),
             notes=tuple(self.repository.notes),
+            projects=(*self.projects, *self._rendered_projects()),
         )
 
     def _named(self, draft: _Draft, names: Mapping[int, str]) -> Release:
@@ -753,6 +791,7 @@ class _Discovery:
         return found
 
 
+_PROJECT = re.compile(r"kind[\"']?:\s*[\"']?AppProject(?![\w.-])")
 _FLUX = re.compile(r"^apiVersion:\s*[\"']?(?:helm|kustomize|source)\.toolkit\.fluxcd\.io/", re.MULTILINE)
 
 
@@ -772,10 +811,16 @@ def _applications_in(answer: Rendered | Unrendered) -> list[Found]:
             body=manifest.body,
             why=f"{manifest.kind} rendered by {answer.release.environment}/{answer.release.name}",
             template=manifest.template,
+            manifest=manifest,
+            base=manifest.within,
         )
         for manifest in answer.manifests
         if _is_application(manifest)
     ]
+
+
+def _is_project(found: Found) -> bool:
+    return found.kind == argo.PROJECT
 
 
 def _is_application(manifest: Manifest) -> bool:

@@ -20,6 +20,7 @@ from releasegate.model import (
     DirectorySource,
     HelmSource,
     InlineValues,
+    Manifest,
     NotUnderstood,
     Parameter,
     Place,
@@ -31,6 +32,7 @@ from releasegate.model import (
 
 GROUP = "argoproj.io/"
 KINDS = ("Application", "ApplicationSet")
+PROJECT = "AppProject"
 _MENTIONS = re.compile(r"argoproj\.io")
 _LOOKS_LIKE = re.compile(
     r"^[ \t-]*[\"']?kind[\"']?:[ \t]*[\"']?Application(?:Set)?[\"']?[ \t,]*(?:#.*)?$", re.MULTILINE
@@ -71,6 +73,7 @@ class Found:
     base: str = ""
     template: str | None = None
     hint: tuple[str, str] | None = None
+    manifest: Manifest | None = None  # the object as it stands, also where the Application is made from it
 
     @property
     def kind(self) -> str:
@@ -146,7 +149,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def in_files(files: Files, charts: Mapping[str, layout.Chart]) -> tuple[list[Found], list[NotUnderstood]]:
-    """Find every Application and ApplicationSet that a file of the tree holds as a plain manifest.
+    """Find every Application, ApplicationSet and AppProject that a file of the tree holds as a plain manifest.
 
     Files below a chart's templates/ are left to rendering. Also found are files that look like one and do not parse.
     """
@@ -193,7 +196,7 @@ def _misspelled(path: str, document: yamlio.Document) -> Iterator[NotUnderstood]
     """`kind: Aplication` deploys nothing and is no kind anybody has: most likely a deployment that is lost."""
     for _, body in _objects(document.value):
         kind = string(body.get("kind"))
-        if kind in KINDS or not string(body.get("apiVersion")).startswith(GROUP):
+        if kind in (*KINDS, PROJECT) or not string(body.get("apiVersion")).startswith(GROUP):
             continue
         near = difflib.get_close_matches(kind, KINDS, 1, 0.85)
         if near:
@@ -215,7 +218,7 @@ def _is_template(path: str, charts: Mapping[str, layout.Chart]) -> bool:
 
 def _of_document(path: str, document: yamlio.Document) -> Iterator[Found]:
     for pointer, body in _objects(document.value):
-        if body.get("kind") in KINDS and string(body.get("apiVersion")).startswith(GROUP):
+        if body.get("kind") in (*KINDS, PROJECT) and string(body.get("apiVersion")).startswith(GROUP):
             positions = yamlio.positions(document.text)
             mark = positions.value(pointer) if pointer else None
             line = document.line - 1 + (mark.line if mark else _first_line(document.text))
@@ -227,6 +230,7 @@ def _of_document(path: str, document: yamlio.Document) -> Iterator[Found]:
                 text=document.text,
                 line=document.line,
                 base=pointer,
+                manifest=Manifest(body=body, text=document.text, path=path, line=document.line, within=pointer),
             )
 
 
