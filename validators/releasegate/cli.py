@@ -242,7 +242,10 @@ def schemas_add(kinds: tuple[str, ...], source: str, root: Path) -> int:
 
 
 class _usage_errors:  # noqa: N801 - reads as a with statement
-    """Wrong use and wrong config become exit 4, with a JSON report where one was asked for."""
+    """Wrong use and wrong config become exit 4, with a JSON report where one was asked for.
+
+    The message stands alone: how the command is called was right, and its usage would hide what was not.
+    """
 
     def __init__(self, json_file: str | None) -> None:
         self._json_file = json_file
@@ -260,7 +263,7 @@ class _usage_errors:  # noqa: N801 - reads as a with statement
         if isinstance(error, (usage.UsageError, configuration.ConfigError, git.GitError, schemas.LocationError)):
             if self._json_file is not None:
                 json_report.write(json_report.usage_error(str(error)), self._json_file)
-            raise click.UsageError(str(error)) from None
+            raise click.ClickException(str(error)) from None
 
 
 def _publish(report: Any, root: Path, json_file: str | None) -> int:

@@ -32,6 +32,7 @@ from releasegate.model import (
     Environment,
     HelmSource,
     Manifest,
+    Parameter,
     Place,
     Release,
     Rendered,
@@ -174,8 +175,38 @@ class Sandbox:
         yield name
 
 
-def _key_with(key: str, texts: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps([key, sorted(texts.items())]).encode()).hexdigest()
+def _key_with(key: str, texts: Mapping[str, str], *, probe: bool) -> str:
+    return hashlib.sha256(json.dumps([key, sorted(texts.items()), probe]).encode()).hexdigest()
+
+
+def join(folder: str, path: str) -> str:
+    """Return the tree path of what a folder holds; "." is the tree itself."""
+    return path if folder == "." else f"{folder}/{path}"
+
+
+def inline_key(index: int) -> str:
+    """Return the key under which other inline values are given for the n-th source of a release (from 0)."""
+    return f"inline:{index}"
+
+
+def parameter_key(index: int, parameter: Parameter) -> str:
+    """Return the key under which another value is given for a parameter of the n-th source of a release (from 0)."""
+    return f"{index}:{_parameter(parameter)}"
+
+
+def _parameter(parameter: Parameter) -> str:
+    return f"parameter:{parameter.force_string}:{parameter.name}"
+
+
+def _of_source(index: int, source: HelmSource, texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts that are meant for one source, under the keys that `_job` asks for."""
+    said = {key: text for key, text in texts.items() if ":" not in key}
+    if inline_key(index) in texts:
+        said["inline"] = texts[inline_key(index)]
+    for one in source.parameters:
+        if parameter_key(index, one) in texts:
+            said[_parameter(one)] = texts[parameter_key(index, one)]
+    return said
 
 
 def _named_at(source: Source, path: str) -> Place | None:
@@ -196,6 +227,7 @@ class _Job:
     key: str
     copies: tuple[str, ...]
     texts: Mapping[str, str] = field(default_factory=dict)
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +323,24 @@ class Renderer:
     def substituted(
         self, release: Release, environment: Environment, texts: Mapping[str, str]
     ) -> Rendered | Unrendered:
-        """Render with other texts for some files (path -> text) or for the inline values (key "inline").
+        """Render with other texts for some files (path -> text), inline values or parameters.
 
+        Keys: a path; "inline" for the inline values of every source, `inline_key(n)` for those of the n-th (from 0);
+        `parameter_key(n, one)` for the value of a parameter.
         A text for the chart's own values.yaml is passed as the first values file: chart defaults lose to all others.
         A text for another file of a chart is rendered from a copy of the chart.
         """
         return _collect(release, self._parts(release, environment, texts=texts))
+
+    def begin_probe(
+        self, release: Release, environment: Environment, texts: Mapping[str, str]
+    ) -> Callable[[], Rendered | Unrendered]:
+        """Begin what `substituted` does and return what waits for it; values are not held against the chart's schema.
+
+        For texts that are no values anybody would write: marks that tell where a value goes.
+        """
+        parts = self._parts(release, environment, texts=texts, probe=True)
+        return lambda: _collect(release, parts)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -349,11 +393,13 @@ class Renderer:
         *,
         fresh: bool = False,
         texts: Mapping[str, str] | None = None,
+        probe: bool = False,
     ) -> list[_Part]:
         parts: list[_Part] = []
-        for source in release.sources:
+        for index, source in enumerate(release.sources):
             try:
-                parts.append(self._part(release, environment, source, fresh=fresh, texts=texts or {}))
+                said = _of_source(index, source, texts) if texts and isinstance(source, HelmSource) else {}
+                parts.append(self._part(release, environment, source, fresh=fresh, texts=said, probe=probe))
             except LinkLeavesTree as link:
                 parts.append(
                     _Broken(
@@ -376,7 +422,14 @@ class Renderer:
         return parts
 
     def _part(
-        self, release: Release, environment: Environment, source: Source, *, fresh: bool, texts: Mapping[str, str]
+        self,
+        release: Release,
+        environment: Environment,
+        source: Source,
+        *,
+        fresh: bool,
+        texts: Mapping[str, str],
+        probe: bool = False,
     ) -> _Part:
         if isinstance(source, UnsupportedSource):
             # "chart redis 18 of https://… is a remote chart": all that end alike are mended alike.
@@ -395,9 +448,14 @@ class Renderer:
             reason = f"{self.tool.name} is missing: {self.tool.reason}"
             return _Broken(reason=reason, remedy=self.tool.remedy, broken=False)
         job = self._job(release, environment, source, sandbox, texts)
-        inside = {path: text for path, text in texts.items() if path.startswith(f"{source.chart}/templates/")}
-        if inside:
-            job = replace(job, key=_key_with(job.key, inside), texts=inside)
+        passed = {join(source.chart, "values.yaml"), *(file.path for file in source.values_files)}
+        inside = {
+            path: text
+            for path, text in texts.items()
+            if path not in passed and path.startswith(join(source.chart, "")) and ":" not in path
+        }
+        if inside or probe:
+            job = replace(job, key=_key_with(job.key, inside, probe=probe), texts=inside, probe=probe)
         with self._lock:
             if not fresh and job.key in self._answers:
                 return self._answers[job.key]
@@ -412,7 +470,7 @@ class Renderer:
         chart = Path(self._folder.name) / "variants" / str(self._variants) / Path(job.chart).name
         shutil.copytree(job.request.chart, chart)
         for path, text in texts.items():
-            (chart / path.removeprefix(f"{job.chart}/")).write_text(text)
+            (chart / path.removeprefix(join(job.chart, ""))).write_text(text)
         return replace(job, request=replace(job.request, chart=str(chart)))
 
     def _answer(self, job: _Job, sandbox: Sandbox, *, fresh: bool) -> _Answer:
@@ -426,7 +484,9 @@ class Renderer:
         if job.texts:
             job = self._variant(job, job.texts)
         pool = self._start_pool()
-        invalid = self._values.problem(job.request, lambda request: pool.submit(request).result())
+        invalid = None
+        if not job.probe:
+            invalid = self._values.problem(job.request, lambda request: pool.submit(request).result())
         if invalid is not None:
             broken = _Broken(
                 reason=invalid.message, remedy=invalid.help, place=Place(path=f"{job.chart}/{invalid.schema}")
@@ -447,7 +507,7 @@ class Renderer:
         """Argo's arguments for this source, and the key of everything that goes into it."""
         values: list[tuple[Path, str]] = []
         copies = [source.chart]
-        own = f"{source.chart}/values.yaml"
+        own = join(source.chart, "values.yaml")
         if own in texts:
             values.append((sandbox.write(texts[own]), texts[own]))
         for file in source.values_files:
@@ -468,7 +528,9 @@ class Renderer:
             kube_version=release.kube_version or f"{environment.kubernetes}.0",  # Argo passes a full version
             api_versions=tuple(sorted({*known, *release.api_versions, *environment.api_versions})),
             values_files=tuple(str(path) for path, _ in values),
-            sets=tuple((one.name, one.value, one.force_string) for one in source.parameters),
+            sets=tuple(
+                (one.name, texts.get(_parameter(one), one.value), one.force_string) for one in source.parameters
+            ),
             set_files=tuple((name, str(sandbox.place(path))) for name, path in source.file_parameters),
             include_crds=not source.skip_crds,
             skip_tests=source.skip_tests,
@@ -549,7 +611,7 @@ class _Answer:
         if isinstance(outcome, helm.TemplateError):
             return _Broken(
                 reason=f"helm template: {' '.join(outcome.message.replace(f'{self._folder}/', '').split())}",
-                remedy="mend the template or the values it reads; `releasegate render {release}` shows the same error",
+                remedy=_mend(outcome),
                 place=_template_place(self._chart, outcome, self._folder),
             )
         began = time.perf_counter()
@@ -585,6 +647,20 @@ def _collect(release: Release, parts: Sequence[_Part]) -> Rendered | Unrendered:
         seconds=sum(answer.seconds for answer in answers),
         cached=all(answer.cached for answer in answers),
     )
+
+
+def _mend(error: helm.TemplateError) -> str:
+    """What to do about helm's error: it depends on which kind of file helm could not read."""
+    path = error.path or ""
+    if path.startswith("/") or path == "values.yaml":
+        what = "mend the YAML of the values file"
+    elif path.endswith("Chart.yaml") or "Chart.yaml" in error.message:
+        what = "give the chart a Chart.yaml with apiVersion, name and version, or mend the Application's spec.source.path"
+    elif "missing in charts/ directory" in error.message:
+        what = "vendor the dependencies: `helm dependency build` in the chart's folder, and commit charts/"
+    else:
+        what = "mend the template or the values it reads"
+    return f"{what}; `releasegate render {{release}}` shows the same error"
 
 
 def _template_place(chart: str, error: helm.TemplateError, folder: Path) -> Place:
