@@ -44,6 +44,8 @@ from releasegate.model import (
 from releasegate.tools import helm, store
 
 CACHE_FORMAT = 2
+INLINE = "inline"
+_NO_PATH = "\0"  # begins what is the name of no file
 HOOK = "helm.sh/hook"
 # Argo CD maps the other Helm hooks to sync phases and never applies these
 # (docs/user-guide/helm.md, "Helm Hooks": test and rollback hooks have no equivalent).
@@ -186,23 +188,23 @@ def join(folder: str, path: str) -> str:
 
 def inline_key(index: int) -> str:
     """Return the key under which other inline values are given for the n-th source of a release (from 0)."""
-    return f"inline:{index}"
+    return f"{_NO_PATH}{INLINE}:{index}"
 
 
 def parameter_key(index: int, parameter: Parameter) -> str:
     """Return the key under which another value is given for a parameter of the n-th source of a release (from 0)."""
-    return f"{index}:{_parameter(parameter)}"
+    return f"{_NO_PATH}{index}:{_parameter(parameter)}"
 
 
 def _parameter(parameter: Parameter) -> str:
-    return f"parameter:{parameter.force_string}:{parameter.name}"
+    return f"{_NO_PATH}parameter:{parameter.force_string}:{parameter.name}"
 
 
 def _of_source(index: int, source: HelmSource, texts: Mapping[str, str]) -> dict[str, str]:
     """The texts that are meant for one source, under the keys that `_job` asks for."""
-    said = {key: text for key, text in texts.items() if ":" not in key}
+    said = {key: text for key, text in texts.items() if key[:1] != _NO_PATH}
     if inline_key(index) in texts:
-        said["inline"] = texts[inline_key(index)]
+        said[INLINE] = texts[inline_key(index)]
     for one in source.parameters:
         if parameter_key(index, one) in texts:
             said[_parameter(one)] = texts[parameter_key(index, one)]
@@ -449,10 +451,11 @@ class Renderer:
             return _Broken(reason=reason, remedy=self.tool.remedy, broken=False)
         job = self._job(release, environment, source, sandbox, texts)
         passed = {join(source.chart, "values.yaml"), *(file.path for file in source.values_files)}
+        below = join(source.chart, "")
         inside = {
             path: text
             for path, text in texts.items()
-            if path not in passed and path.startswith(join(source.chart, "")) and ":" not in path
+            if path not in passed and path != INLINE and path[:1] != _NO_PATH and path.startswith(below)
         }
         if inside or probe:
             job = replace(job, key=_key_with(job.key, inside, probe=probe), texts=inside, probe=probe)
@@ -517,7 +520,7 @@ class Renderer:
                 values.append((sandbox.place(file.path), sandbox.hash_of(file.path)))
                 copies.append(file.path)
         if source.inline is not None:
-            text = texts.get("inline", source.inline.text)
+            text = texts.get(INLINE, source.inline.text)
             values.append((sandbox.write(text), text))
         copies += [path for _, path in source.file_parameters]
         known = self._api_versions(environment)
