@@ -16,6 +16,7 @@ RULES = catalogue()
 
 def test_the_rules_of_this_release() -> None:
     assert [one.id for one in RULES] == [
+        "argo/sync-policy",
         "images/digest-only",
         "images/no-mutable-tag",
         "render/deterministic",
