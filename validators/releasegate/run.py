@@ -39,7 +39,7 @@ from releasegate.model import (
     Verdict,
 )
 from releasegate.render import Lint, Renderer
-from releasegate.rules import Evidence, Rule, Shared, catalogue
+from releasegate.rules import Evidence, Rule, Shared, catalogue, rego
 from releasegate.tools import store
 from releasegate.usage import UsageError, bundle_version, near
 
@@ -94,6 +94,7 @@ class Run:
             cache=Cache(cache_folder() / "answers" if cache else None),
             whole=lambda: self._whole_tree(staged=staged),
         )
+        self._stack.callback(self.shared.close)
         self._tools = tuple(one.identity for one in (tool, worker) if isinstance(one, store.Tool))
         self.renderer = self._stack.enter_context(
             Renderer(
@@ -106,7 +107,9 @@ class Run:
             )
         )
         try:
-            rules = catalogue()
+            self._policies = rego.of_repo(self.shared.files)
+            rules = sorted((*catalogue(), *rego.rules(self._policies)), key=lambda rule: rule.id)
+            self.rules: Mapping[str, Rule] = {rule.id: rule for rule in rules}
             for one in config.environments.values():
                 if one.kubernetes is not None:
                     bundle_version(one.kubernetes)
@@ -119,7 +122,6 @@ class Run:
         except BaseException:
             self.close()
             raise
-        self.rules: Mapping[str, Rule] = {rule.id: rule for rule in rules}
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -200,7 +202,7 @@ class Run:
         for name in self.selection.releases:
             if name not in releases:
                 raise UsageError(f"no release {name!r} here{near(name, releases)}; `releasegate discover` lists them")
-        ids = {rule.id for rule in catalogue()}
+        ids = set(self.rules)
         for glob in self.selection.rules:
             if not any(fnmatch.fnmatchcase(rule, glob) for rule in ids):
                 raise UsageError(f"no rule matches {glob!r}{near(glob, ids)}; `releasegate rules` lists them")
@@ -219,9 +221,20 @@ class Run:
             if (one.environment, one.name) in releases or one.environment in wide or None in wide
         ]
         self.renderer.start(needed, self._environments)
+        self._start_policies(cases, needed)
         if self.config.helm_lint:
             for one in needed:
                 self.renderer.start_lint(one, self._environments[one.environment])
+
+    def _start_policies(self, cases: Iterable[CaseId], needed: Sequence[Release]) -> None:
+        """Ask conftest in the background, as the renders end."""
+        asked: dict[str, set[str]] = {}
+        for case in cases:
+            if case.release is not None and case.rule.startswith(f"{rego.FOLDER}/"):
+                asked.setdefault(f"{case.environment}/{case.release}", set()).add(case.rule)
+        if asked:
+            bundles = [bundle for bundle in (rego.shipped(), self._policies) if bundle.policies]
+            rego.judge_of(self.shared).start(asked, needed, bundles, self.rendered)
 
     def _needs_render(self, case: CaseId) -> bool:
         """Expectations ask for their cases, which are in the run themselves."""

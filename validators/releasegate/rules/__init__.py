@@ -7,6 +7,7 @@ counts them, hands them over, and collects what the rule yields about them. Zero
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import pkgutil
@@ -61,6 +62,7 @@ class Shared:
         self._whole = whole
         self._tools: dict[str, Tool | ToolMissing] = {}
         self._once: dict[Hashable, Any] = {}
+        self._ends = contextlib.ExitStack()
 
     @functools.cached_property
     def files(self) -> Files:
@@ -98,6 +100,14 @@ class Shared:
             self._once[key] = make()
         made: Made = self._once[key]
         return made
+
+    def on_close(self, end: Callable[[], None]) -> None:
+        """Call `end` when the run is over, however it ends: for what works in the background."""
+        self._ends.callback(end)
+
+    def close(self) -> None:
+        """End what works in the background."""
+        self._ends.close()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,7 +199,16 @@ def rule(
 
 @functools.cache
 def catalogue() -> tuple[Rule, ...]:
-    """All rules of this package, sorted by id. Imports each module of each category folder once."""
+    """All rules that ship with this package, in Python and in Rego, sorted by id."""
+    from releasegate.rules import rego  # noqa: PLC0415 - built on this module
+
+    made = (*python_rules(), *rego.rules(rego.shipped()))
+    return tuple(sorted(made, key=lambda rule: rule.id))
+
+
+@functools.cache
+def python_rules() -> tuple[Rule, ...]:
+    """All Python rules, sorted by id. Imports each module of each category folder once."""
     for package in _categories():
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
