@@ -23,6 +23,7 @@ LAYERS = {
     "chartvalues": 2,
     "discover": 2,
     "render": 2,
+    "rulefiles": 2,
     "sources": 2,
     "usage": 3,
     "rules": 3,

@@ -359,6 +359,8 @@ def _from_go(entry: Entry, staging: Path, say: Progress, cancel: process.Cancel)
         "GOWORK": "off",
     }
     flags = ["-v", "-trimpath", "-buildvcs=false", f"-ldflags=-s -w {entry.filled(entry.ldflags)}".rstrip()]
+    if entry.tags:
+        flags.append(f"-tags={','.join(entry.tags)}")
     if entry.source:
         source, cwd = f"the source in releasegate ({entry.filled('{source}')})", staging / "source"
         cwd.mkdir()
@@ -367,7 +369,8 @@ def _from_go(entry: Entry, staging: Path, say: Progress, cancel: process.Cancel)
                 (cwd / file.name).write_bytes(file.read_bytes())
         argv = [str(go), "build", *flags, "-o", str(staging / entry.name), "."]
     else:
-        source, cwd = f"{entry.filled(entry.module)}@v{entry.module_version or entry.version}", staging
+        module_version = entry.filled(entry.module_version) or entry.version
+        source, cwd = f"{entry.filled(entry.module)}@v{module_version}", staging
         argv = [str(go), "install", *flags, source]
     say(f"building {source} with {version}; minutes the first time")
     with tempfile.TemporaryDirectory(prefix="releasegate-go-", ignore_cleanup_errors=True) as work:

@@ -84,6 +84,7 @@ class Entry:
     ldflags: str = ""
     asks: tuple[str, ...] = ("--version",)
     after: str = ""
+    tags: tuple[str, ...] = ()
     source: str = ""
     links: str = ""
     toolchain: bool = False
@@ -92,10 +93,13 @@ class Entry:
     archive: Archive | None = None
 
     def filled(self, text: str) -> str:
-        """`text` with {version}, {major}, {source} and {platform} ("linux-amd64") replaced."""
+        """`text` with {version} and its parts {major}, {minor}, {patch}, {source}, {platform} ("linux-amd64") replaced."""
+        _, minor, patch = _numbers(self.version) or (0, 0, 0)
         return text.format(
             version=self.version,
             major=self.version.partition(".")[0],
+            minor=minor,
+            patch=patch,
             source=_source_sha256(self.source)[:12] if self.source else "",
             platform=platform_name(),
         )
@@ -146,6 +150,7 @@ def locked() -> Mapping[str, Entry]:
     for name, table in tomllib.loads(text).items():
         archive = table.pop("archive", None)
         table["asks"] = tuple(table.get("asks", ("--version",)))
+        table["tags"] = tuple(table.get("tags", ()))
         table["wheel_sha256"] = tuple(table.get("wheel_sha256", ()))
         entries[name] = Entry(name=name, archive=Archive(**archive) if archive else None, **table)
     return entries
@@ -318,7 +323,9 @@ def _version(entry: Entry, path: Path) -> tuple[str, str]:
         if info is not None and re.fullmatch(package, info.path) is None:
             return "", f"it is another program, {info.path}"
         if info is not None and _VERSION.fullmatch(info.version):
-            return info.version.removeprefix("v").removesuffix("+incompatible"), ""
+            version = _of_module(entry, info.version.removeprefix("v").removesuffix("+incompatible"))
+            if version is not None:
+                return version, ""
     with tempfile.TemporaryDirectory(prefix="releasegate-") as folder:
         said = process.run([str(path), *entry.asks], cwd=Path(folder), limits=_ASK)
     if isinstance(said, process.NotStarted):
@@ -334,6 +341,20 @@ def _version(entry: Entry, path: Path) -> tuple[str, str]:
     version = match.group().removeprefix("v")
     # helm adds "+g<commit>"; our own worker's suffix is part of what it is.
     return (version if entry.source else version.partition("+")[0]), ""
+
+
+def _of_module(entry: Entry, version: str) -> str | None:
+    """Return the program's version for its module's: 3.16.0 of Prometheus is the module's 0.316.0; None: not told."""
+    if not entry.module_version:
+        return version
+    pattern = re.escape(entry.module_version)
+    for part, digits in (("{major}", r"\d"), ("{minor:02}", r"\d\d"), ("{patch}", r"\d+")):
+        pattern = pattern.replace(re.escape(part), f"(?P<{part[1:6]}>{digits})")
+    found = re.fullmatch(pattern, version)
+    if found is None:
+        return None
+    parts = found.groupdict()
+    return f"{parts['major']}.{int(parts['minor'])}.{parts['patch']}" if len(parts) == len("123") else entry.version
 
 
 def in_range(version: str, supported: str) -> bool:
