@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from releasegate import k8s
+from releasegate.discover.files import Files
 from releasegate.model import (
     Application,
     DirectorySource,
@@ -77,13 +78,16 @@ def locate(root: Path, helm: store.Tool) -> Locate:
         release = Release(
             name="app", environment="prod", helm_release="app", namespace="x", sources=sources, application=application
         )
-        with Renderer(Tree(root=str(root), files=files), tool=helm) as renderer:
+        tree = Tree(root=str(root), files=files)
+        with Renderer(tree, tool=helm) as renderer:
             rendered = renderer.result(release, PROD)
             assert isinstance(rendered, Rendered), rendered
             manifest = rendered.manifests[0]
             value = k8s.resolve(manifest.body, pointer) if pointer is not None else None
             finding = Finding(message="m", help="h", change="c", manifest=manifest, pointer=pointer, value=value)
-            locator = Locator(root, lambda one, texts: renderer.substituted(one, PROD, texts))
+            locator = Locator(
+                Files(tree), lambda one, texts, templates: renderer.begin_probe(one, PROD, texts, templates)
+            )
             (located,) = locator.locate(rendered, [finding])
             return located.place
 

@@ -75,9 +75,7 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
         )
         judge = _Judge(repo, environment, [path for _, path in files], locations)
         renders, verdicts = judge.all()
-    folded = evaluate.systemic(verdicts, judge.rules)
-    locator = sources.Locator(root, lambda release, _texts: renders[release.id])
-    verdicts = sources.resolve(verdicts, folded, renders, locator)
+    verdicts = sources.resolve(verdicts, renders, sources.Locator(None))
     return evaluate.Report(
         repo=repo,
         verdicts=tuple(verdicts),

@@ -177,8 +177,9 @@ class Sandbox:
         yield name
 
 
-def _key_with(key: str, texts: Mapping[str, str], *, probe: bool) -> str:
-    return hashlib.sha256(json.dumps([key, sorted(texts.items()), probe]).encode()).hexdigest()
+def _key_with(key: str, texts: Mapping[str, str], *, probe: frozenset[str] | None) -> str:
+    told = json.dumps([key, sorted(texts.items()), None if probe is None else sorted(probe)])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def join(folder: str, path: str) -> str:
@@ -229,7 +230,7 @@ class _Job:
     key: str
     copies: tuple[str, ...]
     texts: Mapping[str, str] = field(default_factory=dict)
-    probe: bool = False
+    probe: frozenset[str] | None = None  # the templates that a probe is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,13 +336,14 @@ class Renderer:
         return _collect(release, self._parts(release, environment, texts=texts))
 
     def begin_probe(
-        self, release: Release, environment: Environment, texts: Mapping[str, str]
+        self, release: Release, environment: Environment, texts: Mapping[str, str], templates: frozenset[str]
     ) -> Callable[[], Rendered | Unrendered]:
-        """Begin what `substituted` does and return what waits for it; values are not held against the chart's schema.
+        """Begin what `substituted` does and return what waits for it, with the objects of these templates only.
 
-        For texts that are no values anybody would write: marks that tell where a value goes.
+        For texts that are no values anybody would write (marks that tell where a value goes): they are not held
+        against the chart's schema, and the answer is not kept for the rest of the run.
         """
-        parts = self._parts(release, environment, texts=texts, probe=True)
+        parts = self._parts(release, environment, texts=texts, probe=templates)
         return lambda: _collect(release, parts)
 
     # --- inside ---------------------------------------------------------------------------------------------------
@@ -395,7 +397,7 @@ class Renderer:
         *,
         fresh: bool = False,
         texts: Mapping[str, str] | None = None,
-        probe: bool = False,
+        probe: frozenset[str] | None = None,
     ) -> list[_Part]:
         parts: list[_Part] = []
         for index, source in enumerate(release.sources):
@@ -431,7 +433,7 @@ class Renderer:
         *,
         fresh: bool,
         texts: Mapping[str, str],
-        probe: bool = False,
+        probe: frozenset[str] | None = None,
     ) -> _Part:
         if isinstance(source, UnsupportedSource):
             # "chart redis 18 of https://… is a remote chart": all that end alike are mended alike.
@@ -457,13 +459,13 @@ class Renderer:
             for path, text in texts.items()
             if path not in passed and path != INLINE and path[:1] != _NO_PATH and path.startswith(below)
         }
-        if inside or probe:
+        if inside or probe is not None:
             job = replace(job, key=_key_with(job.key, inside, probe=probe), texts=inside, probe=probe)
         with self._lock:
             if not fresh and job.key in self._answers:
                 return self._answers[job.key]
             answer = self._answer(job, sandbox, fresh=fresh)
-            if not fresh:
+            if not fresh and probe is None:
                 self._answers[job.key] = answer
             return answer
 
@@ -488,7 +490,7 @@ class Renderer:
             job = self._variant(job, job.texts)
         pool = self._start_pool()
         invalid = None
-        if not job.probe:
+        if job.probe is None:
             invalid = self._values.problem(job.request, lambda request: pool.submit(request).result())
         if invalid is not None:
             broken = _Broken(
@@ -497,7 +499,9 @@ class Renderer:
             return _Answer(chart=job.chart, folder=sandbox.folder, outcome=broken)
         self.renders += 1
         keep = None if fresh else (lambda manifests: self._write_cache(job.key, manifests))
-        return _Answer(chart=job.chart, folder=sandbox.folder, outcome=pool.submit(job.request), keep=keep)
+        return _Answer(
+            chart=job.chart, folder=sandbox.folder, outcome=pool.submit(job.request), keep=keep, only=job.probe
+        )
 
     def _job(
         self,
@@ -593,8 +597,10 @@ class _Answer:
         outcome: Future[helm.Output | helm.TemplateError | helm.Unavailable] | list[Manifest] | _Broken,
         keep: Callable[[list[Manifest]], None] | None = None,
         cached: bool = False,
+        only: frozenset[str] | None = None,
     ) -> None:
         self.cached = cached
+        self._only = only
         self.seconds = 0.0
         self._chart = chart
         self._folder = folder
@@ -618,7 +624,7 @@ class _Answer:
                 place=_template_place(self._chart, outcome, self._folder),
             )
         began = time.perf_counter()
-        parsed = _parse(self._chart, outcome.text)
+        parsed = _parse(self._chart, outcome.text, self._only)
         if isinstance(parsed, list) and self._keep is not None:
             self._keep(parsed)
         self.seconds = outcome.seconds + time.perf_counter() - began
@@ -693,7 +699,7 @@ def _documents(chunk: str) -> tuple[yamlio.Document, ...]:
     return tuple(yamlio.documents(chunk))
 
 
-def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
+def _parse(chart: str, text: str, only: frozenset[str] | None = None) -> list[Manifest] | _Broken:
     """Read helm's output: every document under its `# Source:` line, Lists expanded, hooks Argo drops dropped."""
     found: list[Manifest] = []
     pieces = _SOURCE.split(text)
@@ -704,7 +710,9 @@ def _parse(chart: str, text: str) -> list[Manifest] | _Broken:
             broken=False,
         )
     for source, chunk in zip(pieces[1::2], pieces[2::2], strict=True):
-        template = f"{chart}/{source.partition('/')[2]}"
+        template = join(chart, source.partition("/")[2])
+        if only is not None and template not in only:
+            continue
         try:
             documents = _documents(chunk)
         except yamlio.YamlError as error:

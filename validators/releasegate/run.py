@@ -404,17 +404,27 @@ class Run:
             self._revisions[revision] = git.commit_tree(self.root, revision, folder)
         return self._revisions[revision]
 
+    def _locator(self) -> sources.Locator:
+        by_id = {one.id: one for one in self.repo.releases}
+
+        def rendered(release: str) -> Rendered | Unrendered | None:
+            one = by_id.get(release)
+            return None if one is None else self.renderer.result(one, self._environments[one.environment])
+
+        return sources.Locator(
+            self.shared.files,
+            lambda release, texts, templates: self.renderer.begin_probe(
+                release, self._environments[release.environment], texts, templates
+            ),
+            rendered,
+        )
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self) -> evaluate.Report:
         """Put all verdicts together. A case without a verdict (an interrupted run) counts as not-evaluated."""
         verdicts = [self._verdicts.get(case) or _missing(case) for case in self.cases]
-        folded = evaluate.systemic(verdicts, self.rules)
-        locator = sources.Locator(
-            Path(self.tree.root),
-            lambda release, texts: self.renderer.substituted(release, self._environments[release.environment], texts),
-        )
-        verdicts = sources.resolve(verdicts, folded, self._renders, locator)
+        verdicts = sources.resolve(verdicts, self._renders, self._locator())
         narrowed = () if self.complete else ("narrowed run: expectations are judged in complete runs only",)
         return evaluate.Report(
             repo=self.repo,
