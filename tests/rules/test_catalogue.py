@@ -19,6 +19,8 @@ def test_the_rules_of_this_release() -> None:
         "argo/sync-policy",
         "images/digest-only",
         "images/no-mutable-tag",
+        "owners/covered",
+        "owners/valid",
         "render/deterministic",
         "render/succeeds",
         "render/values-plain",
