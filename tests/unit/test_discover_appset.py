@@ -1,18 +1,15 @@
-"""ApplicationSets: list and git generators, both template dialects; everything else is a row with its reason."""
+"""ApplicationSets: generators and both template dialects; what is not evaluated is a row with its reason."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from releasegate import config
-from releasegate.discover import appset, discover
+from releasegate.discover import discover
 from releasegate.model import Environment, HelmSource, Release, Rendered, Repo, Tree, Unrendered
 
 URL = "https://github.com/acme/config"
@@ -202,14 +199,14 @@ def test_a_path_prefix_and_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("generators", "more", "reason"),
     [
-        ("- matrix: {generators: []}\n", "", "the matrix generator is not supported"),
-        ("- merge: {}\n", "", "the merge generator"),
+        ("- matrix: {generators: []}\n", "", "combines 0"),
+        ("- merge: {}\n", "", "combines 0"),
         ("- clusters: {}\n", "", "the clusters generator"),
         ("- scmProvider: {}\n", "", "the scmProvider generator"),
         ("- pullRequest: {}\n", "", "the pullRequest generator"),
         ("- plugin: {}\n", "", "the plugin generator"),
         ("- {}\n", "", "the empty generator"),
-        ("- list: {elementsYaml: 'x'}\n", "", "elementsYaml"),
+        ("- list: {elementsYaml: 'x'}\n", "", "elementsYaml is no list"),
         ("- list: {}\n", "", "no elements"),
         ("- list: {elements: [{name: 1}]}\n", "", "name is no string"),
         ("- list: {elements: [{other: x}]}\n", "", "{{name}}"),
@@ -218,7 +215,8 @@ def test_a_path_prefix_and_values(tmp_path: Path) -> None:
         (f"- git: {{repoURL: {URL}, revision: v9, directories: [{{path: a}}]}}\n", "", "revision v9"),
         (f"- git: {{repoURL: {URL}}}\n", "", "neither directories nor files"),
         (f"- git: {{repoURL: {URL}, files: [{{path: bad.json}}]}}\n", "", "bad.json"),
-        ("- list: {elements: [{name: a}]}\n", "templatePatch: 'x'\n", "templatePatch"),
+        ("- list: {elements: [{name: a}]}\n", "templatePatch: 'x'\n", "templatePatch gives no mapping"),
+        ("- list: {elements: [{name: a}]}\n", "goTemplateOptions: [missingkey=eror]\n", "goTemplateOptions"),
         ("- list: {elements: [{name: a}]}\n  selector: {matchExpressions: [{key: a, operator: Near}]}\n", "", "Near"),
         ("[]\n", "", "no generators"),
     ],
@@ -255,93 +253,3 @@ def test_a_generator_that_makes_nothing_beside_one_that_does_is_told_only(tmp_pa
 def test_two_applications_of_one_name_are_refused_as_argo_does(tmp_path: Path) -> None:
     repo = run(tmp_path, "- list: {elements: [{name: web}, {name: web}]}\n")
     assert [row.blocking for row in repo.not_understood if "two Applications named" in row.reason] == [True]
-
-
-# --- Go templates -------------------------------------------------------------------------------------------------
-
-PARAMETERS: dict[str, Any] = {
-    "name": "prod",
-    "count": 3,
-    "big": 1000000,
-    "ratio": 0.5,
-    "on": True,
-    "path": {"basename": "web", "segments": ["apps", "web"]},
-    "empty": "",
-}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("{{ .name }}", "prod"),
-        ("{{.name}}-{{ .path.basename }}", "prod-web"),
-        ("a {{- .name -}} b", "aprodb"),
-        ("{{ index .path.segments 1 }}", "web"),
-        ('{{ index .path "basename" }}', "web"),
-        ("{{ $.name }}", "prod"),
-        ("{{ .count }} {{ .big }} {{ .ratio }} {{ .on }}", "3 1e+06 0.5 true"),
-        ('{{ "x" }}{{ `y` }}{{ 4 }}', "xy4"),
-        ("{{ .name | upper | lower }}", "prod"),
-        ('{{ .name | trimSuffix "od" }}', "pr"),
-        ('{{ replace "o" "0" .name }}', "pr0d"),
-        ('{{ default "x" .empty }}', "x"),
-        ('{{ (index .path.segments 0) | trimPrefix "a" }}', "pps"),
-        ("{{/* a comment */}}x", "x"),
-        ("{{ .name | quote }}", '"prod"'),
-        ('{{ normalize "A_b" }}', "a-b"),
-        ("no action", "no action"),
-    ],
-)
-def test_the_go_templates_that_are_evaluated(text: str, expected: str) -> None:
-    assert appset._go_template(text, PARAMETERS, strict=True) == expected
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{{ .missing }}", "{{ .name.deeper }}", "{{ index .path.segments 9 }}", "{{ if .on }}a{{ end }}",
-        "{{ range .path.segments }}x{{ end }}", "{{ $x := 1 }}", "{{ .path }}", '{{ printf "%s" .name }}',
-        "{{ .name .name }}", "{{ }}", "{{ index .name }}", "{{ (.name }}", "{{ .name | .name }}", "{{ trimSuffix .name }}",
-        "{{ 1 | 2 }}", "{{ %% }}",
-    ],
-)  # fmt: skip
-def test_every_other_go_template_is_refused_never_guessed(text: str) -> None:
-    with pytest.raises(appset.NotEvaluated):
-        appset._go_template(text, PARAMETERS, strict=True)
-
-
-def test_a_missing_key_without_the_option_is_refused_too() -> None:
-    """Argo CD would write <no value> into the Application."""
-    with pytest.raises(appset.NotEvaluated, match="no value"):
-        appset._go_template("{{ .missing }}", PARAMETERS, strict=False)
-
-
-@given(st.text(st.sampled_from('{}.$| ()"`abindex01-/*\n'), max_size=30))
-def test_a_go_template_is_evaluated_or_refused_whatever_it_says(text: str) -> None:
-    try:
-        made = appset._go_template(text, PARAMETERS, strict=True)
-    except appset.NotEvaluated:
-        return
-    if "{{" not in text:
-        assert made == text
-
-
-@pytest.mark.parametrize(
-    ("text", "made"),
-    [(" -}}", " -}}"), ("a {{- .x }} b", "a1 b"), ("a {{ .x -}} b", "a 1b"), ("a {{- .x -}} b {{- .x }}", "a1b1")],
-)
-def test_space_is_trimmed_around_actions_only(text: str, made: str) -> None:
-    assert appset._go_template(text, {"x": "1"}, strict=True) == made
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (1.0, "1"), (1.5, "1.5"), (999999.0, "999999"), (1e6, "1e+06"), (123456789.0, "1.23456789e+08"),
-        (1e21, "1e+21"), (0.0001, "0.0001"), (0.00001, "1e-05"), (1234567.5, "1.2345675e+06"),
-        (-2.5e-7, "-2.5e-07"), (0.0, "0"), (-3.0, "-3"),
-    ],
-)  # fmt: skip
-def test_numbers_are_printed_as_go_prints_float64(value: float, expected: str) -> None:
-    """Compared once with fmt.Sprint of Go 1.26."""
-    assert appset._go_float(value) == expected

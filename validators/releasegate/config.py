@@ -111,11 +111,13 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """`[[clusters]]`: a cluster Argo CD knows, for the clusters generator."""
+    """`[[clusters]]`: a cluster Argo CD knows, for the clusters generator: what its Secret says."""
 
     name: str
     server: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    project: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

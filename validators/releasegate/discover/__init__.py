@@ -128,7 +128,7 @@ class _Discovery:
             if one.kind == "Application":
                 pairs.append((one, parent))
                 continue
-            generated = appset.applications(one, self.repository)
+            generated = appset.applications(one, self.repository, self.config.clusters)
             pairs += [(each, parent) for each in generated.applications]
             self.rows += [
                 row if parent is None else replace(row, environment=parent.release.environment)

@@ -164,6 +164,13 @@ def doublestar(pattern: str) -> re.Pattern[str]:
 
 
 @functools.lru_cache(maxsize=512)
+def single_level(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern of Go's path.Match: `*` stays within a segment, two stars are no more, braces are themselves."""
+    pattern = re.sub(r"\*+", "*", pattern).replace("{", "[{]")
+    return re.compile(_translate(pattern, any_run="[^/]*", any_one="[^/]"), re.DOTALL)
+
+
+@functools.lru_cache(maxsize=512)
 def greedy(pattern: str) -> re.Pattern[str]:
     """Compile a pattern whose `*` crosses `/`: a Directory source's include and exclude, git's pathspecs."""
     return re.compile(_translate(pattern.replace("**", "*"), any_run=".*", any_one="."), re.DOTALL)
