@@ -22,6 +22,7 @@ COMMANDS = {
     "lint": {"--kubernetes", "--schema-location", "--json"},
     "discover": {"--json"},
     "render": {"--root"},
+    "owners": {"--root", "--json"},
     "rules": {"--json"},
     "explain": set(),
     "tools list": {"--json"},
@@ -253,6 +254,36 @@ def test_rules_and_explain(releasegate: Run) -> None:
     wrong = releasegate("explain", "images/digestonly")
     assert wrong.code == 4
     assert "did you mean 'images/digest-only'" in wrong.err
+
+
+def test_owners_says_who_approves_and_by_which_line(toy: Path, releasegate: Run) -> None:
+    (toy / "docs").mkdir()
+    (toy / "docs/CODEOWNERS").write_text("* @acme/platform\n/helm/*/values-dev.yaml @acme/shop\n/README.md\n")
+    values = ["helm/api/values-dev.yaml", "helm/api/values-prod.yaml", "README.md", "helm/new/values-dev.yaml"]
+    said = releasegate("owners", *values, "--root", str(toy), "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out) == {
+        "helm/api/values-dev.yaml": ["@acme/shop"],
+        "helm/api/values-prod.yaml": ["@acme/platform"],
+        "README.md": [],
+        "helm/new/values-dev.yaml": ["@acme/shop"],
+    }
+    said = releasegate("owners", "helm/api", str(toy / "docs"), cwd=toy)
+    assert said.code == 0
+    assert "helm/api/values-dev.yaml            @acme/shop  (docs/CODEOWNERS:2 /helm/*/values-dev.yaml)" in said.out
+    assert len(said.out.splitlines()) == 6
+    below = releasegate("owners", "api/Chart.yaml", "../README.md", "--json", cwd=toy / "helm")
+    assert json.loads(below.out) == {"api/Chart.yaml": ["@acme/platform"], "../README.md": []}
+
+
+def test_owners_without_a_file_to_read_is_four(toy: Path, releasegate: Run) -> None:
+    said = releasegate("owners", "helm", cwd=toy)
+    assert said.code == 4
+    assert "there is no CODEOWNERS file" in said.err
+    (toy / "CODEOWNERS").write_text("* @a\n")
+    assert releasegate("owners", "../../etc/passwd", cwd=toy).code == 4
+    (toy / "CODEOWNERS").write_bytes(b"* @\xff\n")
+    assert "is not UTF-8" in releasegate("owners", "helm", cwd=toy).err
 
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n    - name: a\n      image: busybox@sha256:%s\n"

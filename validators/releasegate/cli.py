@@ -129,6 +129,23 @@ def render(release: str, root: Path) -> int:
 
 
 @cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo; paths count from it.")
+@click.option("--json", "as_json", is_flag=True, help="Print {path: [owners]} instead of a table.")
+def owners(paths: tuple[str, ...], root: Path, *, as_json: bool) -> int:
+    """Show who has to approve a change of each file, as GitHub reads CODEOWNERS; a folder stands for its files."""
+    from releasegate.report import owners as owning  # noqa: PLC0415
+
+    with _usage_errors(None):
+        file, asked = owning.answer(root, paths)
+        if as_json:
+            click.echo(json.dumps(owning.document(asked), indent=1, ensure_ascii=False))
+        else:
+            _echo(owning.lines(file, asked))
+        return 0
+
+
+@cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def rules(*, as_json: bool) -> int:
     """List the rules."""
