@@ -17,8 +17,10 @@ RULES = catalogue()
 def test_the_rules_of_this_release() -> None:
     assert [one.id for one in RULES] == [
         "argo/sync-policy",
+        "images/digest-live",
         "images/digest-only",
         "images/no-mutable-tag",
+        "images/one-digest",
         "owners/covered",
         "owners/valid",
         "render/deterministic",
