@@ -23,6 +23,7 @@ def test_the_rules_of_this_release() -> None:
         "images/one-digest",
         "owners/covered",
         "owners/valid",
+        "references/resolve",
         "render/deterministic",
         "render/succeeds",
         "render/values-plain",

@@ -11,6 +11,7 @@ PACKAGE = Path(releasegate.__file__).parent
 LAYERS = {
     "model": 0,
     "k8s": 0,
+    "references": 0,
     "yamlio": 0,
     "yamlplain": 0,
     "manifests": 1,

@@ -109,9 +109,7 @@ def _gap(unrendered: Unrendered) -> Unjudged:
     return Unjudged(
         reason=unrendered.reason,
         remedy=unrendered.remedy,
-        group=f"{unrendered.release.id} does not render"
-        if unrendered.broken
-        else unrendered.group or unrendered.reason,
+        group=unrendered.gap,
         place=unrendered.place,
     )
 
@@ -303,7 +301,8 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
             if key in folded and not finding.advice:
                 wholes[key].append((verdict.id, finding))
             else:
-                identity = cause_id(verdict.id.rule, place_of(finding), finding.change)
+                place = None if finding.anywhere else place_of(finding)
+                identity = cause_id(verdict.id.rule, place, finding.change)
                 entries[verdict.id.rule, identity].append((verdict.id, finding))
         for gap in verdict.unjudged:
             # That a release did not render is told by render/succeeds; for every other rule it is a consequence.

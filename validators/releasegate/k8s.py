@@ -6,6 +6,7 @@ a number where a list belongs, and that is another rule's finding, not a crash h
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -216,6 +217,12 @@ def _match(value: Any, tokens: Sequence[str], pointer: str) -> Iterator[tuple[st
                 yield from _match(item, rest, join(pointer, index))
 
 
+def matches(value: Any, pattern: str) -> Iterator[tuple[str, Any]]:
+    """Yield (pointer, value) of everything a JSON pointer reaches in which `*` is any item of a list or mapping."""
+    with contextlib.suppress(ValueError):
+        yield from _match(value, split(pattern), "")
+
+
 # --- objects ------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +295,15 @@ _ABOUT_OTHERS = {
 }
 _ABOUT_OTHERS_GROUPS = {"kyverno.io", "policies.kyverno.io", "constraints.gatekeeper.sh", "templates.gatekeeper.sh"}
 # Groups that hold no containers; skipped for speed. The core and apps kinds with pods are in the table above.
-_NO_PODS_GROUPS = {"", "apps", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io"}
+_NO_PODS_GROUPS = {
+    "",
+    "apps",
+    "external-secrets.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+}
 _MANY = ("containers", "initContainers", "ephemeralContainers", "sidecars")
 _WORKFLOW_KINDS = {"Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate", "CronWorkflow"}
 

@@ -356,6 +356,11 @@ class Unrendered:
     place: Place | None = None
     group: str | None = None
 
+    @property
+    def gap(self) -> str:
+        """The group of what cannot be judged because of it."""
+        return f"{self.release.id} does not render" if self.broken else self.group or self.reason
+
 
 # --- what is judged -----------------------------------------------------------------------------------------------
 
@@ -404,6 +409,7 @@ class Finding:
     one edit mends; with rule and place it is the cause. `manifest` is the object it is about. `advice`: listed, never
     red. `status` is set by evaluate, never by a rule. `text_line` is the line inside `manifest.text` where no pointer
     can say it (the second of two equal keys). `about_key`: the key at the pointer is at fault, not its value.
+    `anywhere`: `change` alone is the cause, wherever it shows (something missing, which many refer to).
     """
 
     message: str
@@ -416,6 +422,7 @@ class Finding:
     advice: bool = False
     text_line: int | None = None
     about_key: bool = False
+    anywhere: bool = False
     status: Status = Status.NEW
 
 

@@ -1,0 +1,1 @@
+"""References: what objects name and select is there, across all releases of an environment."""
