@@ -26,6 +26,14 @@ def helm() -> store.Tool:
     return found
 
 
+@pytest.fixture(scope="session")
+def helm_3() -> store.Tool:
+    """The Helm that Argo CD 3.1 bundles, from the tool cache."""
+    found = store.find("helm", pinned="3.18.4")
+    assert isinstance(found, store.Tool), f"{found}: run `make setup`"
+    return found
+
+
 CHART = """\
 apiVersion: v2
 name: api

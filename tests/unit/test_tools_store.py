@@ -99,8 +99,8 @@ def test_an_unknown_tool_is_missing_too() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (says("v3.13.9"), "is 3.13.9, supported is >=3.14,<5"),
-        (says("v5.0.0"), "is 5.0.0, supported is >=3.14,<5"),
+        (says("v3.15.4"), "is 3.15.4, supported is >=3.16,<5"),
+        (says("v5.0.0"), "is 5.0.0, supported is >=3.16,<5"),
         (says("hello"), "does not say its version: `helm version --short` printed no version"),
         ("import sys; sys.exit(4)", "`helm version --short` ended with exit code 4"),
         ("import os; os.kill(os.getpid(), 11)", "`helm version --short` was killed by SIGSEGV"),

@@ -20,6 +20,7 @@ INTERRUPTED = 130
 _json_option = click.option(
     "--json", "json_file", metavar="FILE", help="Write the JSON report (version 1); - is stdout."
 )
+_root_option = click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
 _root_argument = click.argument("root", default=".", type=click.Path(path_type=Path))
 
 
@@ -99,15 +100,15 @@ def discover(root: Path, *, as_json: bool) -> int:
 
     with _usage_errors(None), run.open_run(root) as opened:
         if as_json:
-            click.echo(json.dumps(discovery.document(opened.repo), indent=1, ensure_ascii=False))
+            click.echo(json.dumps(discovery.document(opened.repo, opened.helm), indent=1, ensure_ascii=False))
         else:
-            _echo(discovery.lines(opened.repo))
+            _echo(discovery.lines(opened.repo, opened.helm))
         return 0
 
 
 @cli.command()
 @click.argument("release", metavar="ENV/RELEASE")
-@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
+@_root_option
 def render(release: str, root: Path) -> int:
     """Print what is judged of one release: the render as it would be applied, Secret values redacted."""
     from releasegate import run, usage  # noqa: PLC0415
@@ -183,12 +184,13 @@ def tools() -> None:
 
 @tools.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def tools_list(*, as_json: bool) -> int:
+@_root_option
+def tools_list(root: Path, *, as_json: bool) -> int:
     """Show each program: version, where it comes from, or the command that installs it."""
     from releasegate.report import toolbox  # noqa: PLC0415
     from releasegate.tools import store  # noqa: PLC0415
 
-    rows = store.listing()
+    rows = store.listing(_pins(root))
     if as_json:
         click.echo(json.dumps(toolbox.document(rows), indent=1))
     else:
@@ -197,13 +199,14 @@ def tools_list(*, as_json: bool) -> int:
 
 
 @tools.command("install")
-@click.argument("names", nargs=-1)
-def tools_install(names: tuple[str, ...]) -> int:
-    """Install the named programs, or all, at their locked versions into the cache."""
+@click.argument("names", nargs=-1, metavar="[NAME[@VERSION]]...")
+@_root_option
+def tools_install(names: tuple[str, ...], root: Path) -> int:
+    """Install programs into the cache: those named, else all, at the versions the repo's config asks for or the locked ones."""
     from releasegate.tools import store  # noqa: PLC0415
 
     try:
-        done = store.install(names, progress=lambda said: click.echo(said, err=True))
+        done = store.install(names or store.wanted(_pins(root)), progress=lambda said: click.echo(said, err=True))
     except store.UnknownTool as error:
         raise click.UsageError(str(error)) from None
     missing = [one for one in done if isinstance(one, store.ToolMissing)]
@@ -218,7 +221,7 @@ def schemas_group() -> None:
 
 
 @schemas_group.command("list")
-@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
+@_root_option
 def schemas_list(root: Path) -> int:
     """List the Kubernetes bundles and the schemas the repo itself holds."""
     from releasegate import config as configuration  # noqa: PLC0415
@@ -243,7 +246,7 @@ def schemas_show(name: str) -> int:
 @schemas_group.command("add")
 @click.argument("kinds", nargs=-1)
 @click.option("--from", "source", required=True, metavar="DIR", help="A folder of CRDs or JSON schemas.")
-@click.option("--root", default=".", type=click.Path(path_type=Path), help="The config repo.")
+@_root_option
 def schemas_add(kinds: tuple[str, ...], source: str, root: Path) -> int:
     """Copy schemas of custom resources into the repo, so that their objects can be judged."""
     from releasegate.schemas import add  # noqa: PLC0415
@@ -281,6 +284,17 @@ class _usage_errors:  # noqa: N801 - reads as a with statement
             if self._json_file is not None:
                 json_report.write(json_report.usage_error(str(error)), self._json_file)
             raise click.ClickException(str(error)) from None
+
+
+def _pins(root: Path) -> dict[str, str]:
+    """The versions of programs that the config at `root` asks for."""
+    from releasegate import config as configuration  # noqa: PLC0415
+    from releasegate.tools import store  # noqa: PLC0415
+
+    with _usage_errors(None):
+        config = configuration.load(root)
+        pins = {name: config.pin(name) for name in store.locked()}
+    return {name: pin.version for name, pin in pins.items() if pin is not None}
 
 
 def _publish(report: Any, root: Path, json_file: str | None) -> int:

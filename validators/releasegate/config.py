@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import jsonschema_rs
 
 from releasegate.model import ENVIRONMENT_NAME, REPO_NODE, Environment, Kind, Level
+from releasegate.tools import argocd
 
 FILE = "releasegate.toml"
 WAIVER_DAYS = 366
@@ -130,6 +131,14 @@ class Producer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """The version of a program that a config asks for, and `why` in words for a person."""
+
+    version: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All of releasegate.toml, or the defaults where it does not exist (`exists` is False).
 
@@ -160,6 +169,19 @@ class Config:
     producers: tuple[Producer, ...] = ()
     prometheus_require: tuple[str, ...] = ()
     lines: Mapping[KeyPath, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def pin(self, tool: str) -> Pin | None:
+        """Say which version of a program this config asks for: [tools] names it, or argocd bundles that Helm."""
+        if tool in self.tools:
+            return Pin(version=self.tools[tool], why=f"[tools] {tool} = {self.tools[tool]}{self._at('tools', tool)}")
+        if tool == "helm" and self.argocd is not None:
+            version = argocd.helm_of(self.argocd)
+            return Pin(version=version, why=f"Argo CD {self.argocd} bundles Helm {version}{self._at('argocd')}")
+        return None
+
+    def _at(self, *where: str) -> str:
+        line = self.lines.get(where)
+        return "" if line is None else f" ({self.path}:{line})"
 
     def level(self, rule_id: str, kind: Kind, environment: Environment | None) -> Level:
         """Say how much the rule counts in `environment` (None: repo-wide, where only `[rules]` speaks).
@@ -479,6 +501,11 @@ def _meaning_problems(
         complaint = _location_complaint(location)
         if complaint:
             yield lines.get(("schemas", "locations", index)), f"schemas.locations[{index}] {complaint}"
+    if "argocd" in document:
+        try:
+            argocd.helm_of(document["argocd"])
+        except ValueError as error:
+            yield lines.get(("argocd",)), f'argocd = "{document["argocd"]}" {error}'
     seen: dict[str, int] = {}
     for index, cluster in enumerate(document.get("clusters", [])):
         if cluster["name"] in seen:

@@ -489,13 +489,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolIdentity:
-    """Which program judged: goes into the receipt. `origin` is "archive", "go-build" or "path"."""
+    """Which program judged: goes into the receipt. `origin` is "archive", "go-build" or "path".
+
+    `why` says why this version, where the config asks for one; and for helm, which must be what Argo CD has, always.
+    """
 
     name: str
     version: str
     origin: str
     sha256: str
     path: str
+    why: str | None = None
 
 
 Findings = Sequence[Finding | Unjudged]

@@ -86,11 +86,11 @@ class Run:
         self._renders: dict[str, Rendered | Unrendered] = {}
         self._revisions: dict[str, Tree | None] = {}
         self._stack = contextlib.ExitStack()
-        tool = store.find("helm", pinned=config.tools.get("helm"))
+        tool = self.helm = _find(config, "helm")
         worker = store.find("releasegate-helm-worker")
         self.shared = Shared(
             tree,
-            find=lambda name: store.find(name, pinned=config.tools.get(name)),
+            find=lambda name: _find(config, name),
             cache=Cache(cache_folder() / "answers" if cache else None),
             whole=lambda: self._whole_tree(staged=staged),
         )
@@ -443,6 +443,17 @@ class Run:
             seconds=time.perf_counter() - self._began,
             notes=(*self.repo.notes, *narrowed),
         )
+
+
+def _find(config: configuration.Config, name: str) -> store.Tool | store.ToolMissing:
+    """The program that judges, at the version the config asks for, saying why it is that one."""
+    pin = config.pin(name)
+    if pin is None:
+        found = store.find(name)
+        why = "releasegate.toml names neither argocd nor [tools] helm" if name == "helm" else None
+    else:
+        found, why = store.find(name, pinned=pin.version, why=pin.why), pin.why
+    return replace(found, identity=replace(found.identity, why=why)) if isinstance(found, store.Tool) else found
 
 
 def _missing(case: CaseId) -> Verdict:

@@ -9,11 +9,13 @@ import click
 
 from releasegate.model import DirectorySource, HelmSource, Release, Repo, UnsupportedSource
 from releasegate.report.text import clean
+from releasegate.tools.store import Tool, ToolMissing
 
 
-def document(repo: Repo) -> dict[str, Any]:
-    """Return the discovery as plain values."""
+def document(repo: Repo, helm: Tool | ToolMissing) -> dict[str, Any]:
+    """Return the discovery as plain values; `helm` is the program that renders."""
     return {
+        "helm": _helm(helm),
         "environments": [
             {
                 "name": environment.name,
@@ -40,6 +42,12 @@ def document(repo: Repo) -> dict[str, Any]:
         "undeployed": list(repo.undeployed),
         "notes": list(repo.notes),
     }
+
+
+def _helm(helm: Tool | ToolMissing) -> dict[str, Any]:
+    if isinstance(helm, ToolMissing):
+        return {"missing": helm.reason, "remedy": helm.remedy}
+    return {"version": helm.identity.version, "why": helm.identity.why}
 
 
 def _release(release: Release) -> dict[str, Any]:
@@ -75,8 +83,13 @@ def _source(source: HelmSource | DirectorySource | UnsupportedSource) -> dict[st
     return {"type": "unsupported", "description": source.description, "reason": source.reason, "remedy": source.remedy}
 
 
-def lines(repo: Repo) -> Iterator[str]:
-    """Yield the discovery as a person reads it."""
+def lines(repo: Repo, helm: Tool | ToolMissing) -> Iterator[str]:
+    """Yield the discovery as a person reads it; `helm` is the program that renders."""
+    if isinstance(helm, ToolMissing):
+        yield f"Nothing can be rendered: {helm}"
+    else:
+        yield f"Helm {helm.identity.version} renders: {helm.identity.why}"
+    yield ""
     for environment in repo.environments:
         releases = [one for one in repo.releases if one.environment == environment.name]
         shield = ", protected" if environment.protected else ""

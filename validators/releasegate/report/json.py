@@ -19,6 +19,7 @@ from releasegate.model import (
     Outcome,
     Place,
     Release,
+    ToolIdentity,
     Unjudged,
     UnsupportedSource,
     Verdict,
@@ -47,9 +48,7 @@ def report(result: Report) -> dict[str, Any]:
         "base": result.base,
         "config_sha256": result.config_sha256,
         "seconds": round(result.seconds, 3),
-        "tools": {
-            one.name: {"version": one.version, "origin": one.origin, "sha256": one.sha256} for one in result.tools
-        },
+        "tools": {one.name: _tool(one) for one in result.tools},
         "environments": [_environment(one, result) for one in result.repo.environments],
         "cases": [_case(verdict, cause_of) for verdict in result.verdicts],
         "causes": [_cause(one) for one in result.causes],
@@ -115,6 +114,11 @@ def write(document: Mapping[str, Any], path: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _tool(one: ToolIdentity) -> dict[str, Any]:
+    why = {} if one.why is None else {"why": one.why}
+    return {"version": one.version, "origin": one.origin, "sha256": one.sha256, **why}
 
 
 def _environment(environment: Environment, result: Report) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -155,8 +155,7 @@ def _entry(name: str) -> Entry | ToolMissing:
     if entry.source or not store.in_range(version, entry.supported):
         supported = entry.supported or f"only {entry.version}"
         return ToolMissing(name, f"{version} is not supported: {supported}", f"releasegate tools install {bare}")
-    # Another version than the locked one: Go's checksum database vouches for it, we have no sums.
-    return replace(entry, version=version, sum="", archive=None)
+    return entry.at(version)
 
 
 def _remedy(entry: Entry) -> str:

@@ -16,7 +16,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +71,15 @@ class Archive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """What the lock knows of a version that is not the locked one."""
+
+    sum: str
+    go: str
+    sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One table of tools.lock.toml; the file says what each key means."""
 
@@ -91,6 +100,20 @@ class Entry:
     wheel: str = ""
     wheel_sha256: tuple[str, ...] = ()
     archive: Archive | None = None
+    others: Mapping[str, Other] = field(default_factory=dict)
+
+    def at(self, version: str) -> Entry:
+        """The entry of another version: with the sums of the lock where it has them, else of the Go module only.
+
+        Of a version without sums Go's checksum database is the only voucher, so that no archive of it is taken.
+        """
+        if version == self.version:
+            return self
+        other = self.others.get(version)
+        if other is None:
+            return replace(self, version=version, sum="", archive=None)
+        archive = replace(self.archive, sha256=other.sha256) if self.archive else None
+        return replace(self, version=version, sum=other.sum, go=other.go, archive=archive)
 
     def filled(self, text: str) -> str:
         """`text` with {version} and its parts {major}, {minor}, {patch}, {source}, {platform} ("linux-amd64") replaced."""
@@ -152,6 +175,7 @@ def locked() -> Mapping[str, Entry]:
         table["asks"] = tuple(table.get("asks", ("--version",)))
         table["tags"] = tuple(table.get("tags", ()))
         table["wheel_sha256"] = tuple(table.get("wheel_sha256", ()))
+        table["others"] = {version: Other(**other) for version, other in table.get("others", {}).items()}
         entries[name] = Entry(name=name, archive=Archive(**archive) if archive else None, **table)
     return entries
 
@@ -173,11 +197,12 @@ def _source_sha256(folder: str) -> str:
     return digest.hexdigest()
 
 
-def find(name: str, *, pinned: str | None = None) -> Tool | ToolMissing:
+def find(name: str, *, pinned: str | None = None, why: str = "") -> Tool | ToolMissing:
     """Find the program `name`: in the folder RELEASEGATE_TOOLS, else in the cache, else the first on PATH.
 
-    It must be in its supported range, and be exactly `pinned` where that is given. A program in RELEASEGATE_TOOLS is
-    what somebody said to use: one that does not fit there is refused, not passed over. Its identity is the record that
+    It must be in its supported range, and be exactly `pinned` where that is given; `why` then says who wants that
+    version. A program in RELEASEGATE_TOOLS is what somebody said to use: one that does not fit there is refused, not
+    passed over. Its identity is the record that
     `install` wrote, else the Go build info in the binary, else what it prints. Never raises for what is on disk.
     """
     entry = locked().get(name)
@@ -192,7 +217,21 @@ def find(name: str, *, pinned: str | None = None) -> Tool | ToolMissing:
         refused.append(f"{found.path} {found.reason}")
         if origin == "folder":
             break
-    return ToolMissing(name, "; ".join(refused) or "not found in RELEASEGATE_TOOLS, the tool cache or PATH", remedy)
+    reason = "; ".join(refused) or "not found in RELEASEGATE_TOOLS, the tool cache or PATH"
+    return ToolMissing(name, f"{reason}; {why}" if why else reason, remedy)
+
+
+def wanted(pins: Mapping[str, str]) -> list[str]:
+    """Name what a repo needs, for `install`: every program at its pinned version ("helm@3.18.4") or the locked one.
+
+    The render worker links the locked Helm and is of no use beside another.
+    """
+    names = []
+    for entry in locked().values():
+        idle = entry.links and pins.get(entry.after, entry.version) != entry.version
+        if not entry.toolchain and not idle:
+            names.append(f"{entry.name}@{pins[entry.name]}" if entry.name in pins else entry.name)
+    return names
 
 
 def listing(pins: Mapping[str, str] | None = None) -> tuple[Row, ...]:
