@@ -168,8 +168,6 @@ def expectation(case: CaseId, verdicts: Iterable[Verdict]) -> Verdict:
         for one in verdicts
         if one.id.environment in (case.environment, None) and one.id.rule.startswith(f"{family}/")
     ]
-    # What a rule of the whole repo looked at may all be another environment's.
-    members = [one for one in members if one.id.environment is not None] or members
     subjects = sum(one.subjects for one in members)
     if subjects:
         return _decide(case, Level.ON, subjects)
