@@ -158,16 +158,6 @@ def test_an_expectation_without_subjects_is_three_and_outranks_a_finding() -> No
     assert evaluate.exit_code([verdict(Outcome.FAILED, rule="schema/valid"), missing]) == 3
 
 
-def test_what_a_repo_wide_rule_saw_elsewhere_is_no_evidence_for_an_environment() -> None:
-    case = CaseId(rule="expect/images", environment="prod")
-    nothing = evaluate.clean(CASE, Level.ON, 0)
-    wide = evaluate.clean(CaseId(rule="images/one-digest"), Level.ON, 7)
-    assert evaluate.expectation(case, [nothing, wide]).outcome is Outcome.FAILED
-    assert evaluate.expectation(CaseId(rule="expect/owners"), [evaluate.clean(wide.id, Level.ON, 7)]).subjects == 0
-    only_wide = evaluate.clean(CaseId(rule="owners/valid"), Level.ON, 7)
-    assert evaluate.expectation(CaseId(rule="expect/owners", environment="prod"), [only_wide]).subjects == 7
-
-
 def test_an_expectation_counts_the_subjects_of_its_family_in_its_environment() -> None:
     case = CaseId(rule="expect/images", environment="prod")
     assert evaluate.expectation(case, [verdict(Outcome.PASSED, subjects=3)]).subjects == 3
