@@ -286,7 +286,14 @@ class Run:
             return evaluate.discovered(case, self.repo, tuple(self._late_applications()))
         family = f"{case.rule.removeprefix('expect/')}/"
         members = [
-            one for one in self.cases if one.environment in (case.environment, None) and one.rule.startswith(family)
+            one
+            for one in self.cases
+            if one.rule.startswith(family)
+            # The renders that a rule of the whole repo looked at may all be another environment's.
+            and (
+                one.environment == case.environment
+                or (one.environment is None and not self.rules[one.rule].needs_render)
+            )
         ]
         # Under xdist other workers judged most of them: judged here again rather than believed.
         return evaluate.expectation(case, [self._verdicts.get(one) or self.judge(one) for one in members])
