@@ -31,7 +31,7 @@ regex.find_all_string_submatch_n regex.find_n regex.globs_match regex.is_valid r
 regex.template_match rego.metadata.chain rego.metadata.rule semver.compare semver.is_valid
 units.parse units.parse_bytes uri.is_valid uri.parse urlquery.decode urlquery.decode_object urlquery.encode
 urlquery.encode_object uuid.parse walk yaml.is_valid yaml.marshal yaml.unmarshal
-""".split()
+""".split()  # noqa: SIM905 - a list of words
 # Template strings can hold Rego, rule heads and all; the reader of policies does not look inside them.
 FEATURES = ("keywords_in_refs", "rego_v1")
 

@@ -19,7 +19,7 @@ import data.releasegate.pods
 # What a container may do with these is what a privileged one may do.
 _as_good_as_root := {"ALL", "BPF", "DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO"}
 
-deny_privileged contains finding if {
+deny contains finding if {
 	some one in pods.containers
 	one.container.securityContext.privileged == true
 	finding := {
@@ -29,7 +29,7 @@ deny_privileged contains finding if {
 	}
 }
 
-deny_capabilities contains finding if {
+deny contains finding if {
 	some one in pods.containers
 	some index, capability in one.container.securityContext.capabilities.add
 	trim_prefix(upper(capability), "CAP_") in _as_good_as_root
@@ -40,7 +40,7 @@ deny_capabilities contains finding if {
 	}
 }
 
-deny_host_namespaces contains finding if {
+deny contains finding if {
 	some one in pods.specs
 	some field, what in {"hostNetwork": "network", "hostPID": "processes", "hostIPC": "shared memory"}
 	one.spec[field] == true

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -470,7 +470,7 @@ def _rule(policy: Policy, bundle: Bundle) -> Rule:
                 yield answer
                 continue
             for index, said in answer:
-                yield _finding(policy, rendered.manifests[index], said)
+                yield _finding(policy, rendered, rendered.manifests[index], said)
 
     return Rule(
         id=policy.id,
@@ -501,23 +501,44 @@ def _page(policy: Policy) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _finding(policy: Policy, manifest: Manifest, said: conftest.Said) -> Finding:
+def _finding(policy: Policy, rendered: Rendered, manifest: Manifest, said: conftest.Said) -> Finding:
     message = said.message if len(said.message) <= LONGEST_MESSAGE else f"{said.message[:LONGEST_MESSAGE]}…"
-    where = f"{manifest.kind} {manifest.name}"
     pointer, value = _pointed(manifest, said.fields.get("pointer"))
-    fix = said.fields.get("fix")
-    change = said.fields.get("change")
-    if not isinstance(change, str):
-        named = pointer if pointer is not None else said.message.replace(manifest.name, "") if manifest.name else ""
-        change = f"{said.rule} {said.fields.get('pointer') or named}"
+    fix, change = said.fields.get("fix"), said.fields.get("change")
     return Finding(
-        message=message if manifest.name and manifest.name in message else f"{where}: {message}",
+        message=message
+        if manifest.name and manifest.name in message
+        else f"{manifest.kind} {manifest.name}: {message}",
         help=fix if isinstance(fix, str) and fix else policy.fix,
-        change=change,
+        change=change if isinstance(change, str) and change else f"{said.rule} {_spot(rendered, manifest, said)}",
         manifest=manifest,
         pointer=pointer,
         value=value,
         advice=said.warning,
+    )
+
+
+def _spot(rendered: Rendered, manifest: Manifest, said: conftest.Said) -> str:
+    """Names a spot alike in all objects of one template: items of a list by their name, nothing by the release's name."""
+    pointer = said.fields.get("pointer")
+    spot = said.message
+    if isinstance(pointer, str) and pointer.startswith("/"):
+        value: Any = manifest.body
+        tokens = []
+        for token in k8s.split(pointer):
+            value = value.get(token) if isinstance(value, Mapping) else _item(value, token)
+            named = value.get("name") if isinstance(value, Mapping) and token.isdigit() else None
+            tokens.append(named if isinstance(named, str) else token)
+        spot = k8s.join("", *tokens)
+    names = {manifest.name, rendered.release.name, rendered.release.helm_release} - {""}
+    for name in sorted(names, key=len, reverse=True):
+        spot = spot.replace(name, "*")
+    return spot
+
+
+def _item(value: Any, token: str) -> Any:
+    return (
+        value[int(token)] if isinstance(value, list | tuple) and token.isdigit() and int(token) < len(value) else None
     )
 
 
@@ -634,30 +655,27 @@ class Judge:
                     if isinstance(made, Unrendered):
                         future.cancel()  # told by the render; nobody asks
                         continue
-                    policies = tuple(
+                    chosen = tuple(
                         one for one in bundle.policies if one.problem is None and one.id in asked[release.id]
                     )
-                    work = self._work(bundle, policies, made)
-                    if len(work.answers) == len(policies):
+                    work = self._work(bundle, chosen, made)
+                    if len(work.answers) == len(chosen):
                         future.set_result(work)
-                        continue
-                    batch = waiting[id(bundle)]
-                    batch.append((work, future))
-                    if len(batch) == BATCH:
-                        self._submit(bundle, batch)
+                    else:
+                        waiting[id(bundle)].append((work, future))
+                    if len(waiting[id(bundle)]) == BATCH:
+                        self._submit(bundle, waiting.pop(id(bundle)))
                         waiting[id(bundle)] = []
             for bundle in bundles:
-                if waiting[id(bundle)]:
-                    self._submit(bundle, waiting[id(bundle)])
+                self._submit(bundle, waiting[id(bundle)])
         except BaseException as error:  # noqa: BLE001 - of a thread: whoever waits must hear of it
-            for future in self._futures.values():
-                if not future.done():
-                    future.set_exception(error)
+            _tell(self._futures.values(), error)
 
     def _submit(self, bundle: Bundle, batch: Sequence[tuple[_Work, Future[_Work]]]) -> None:
         if self._calls is None or self._cancel.cancelled:
             raise CancelledError
-        self._calls.submit(self._batch, bundle, batch)
+        if batch:
+            self._calls.submit(self._batch, bundle, batch)
 
     def _batch(self, bundle: Bundle, batch: Sequence[tuple[_Work, Future[_Work]]]) -> None:
         try:
@@ -667,9 +685,7 @@ class Judge:
                 self._keep(work)
                 future.set_result(work)
         except BaseException as error:  # noqa: BLE001 - as above
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
+            _tell((future for _, future in batch), error)
 
     # --- one question -------------------------------------------------------------------------------------------------
 
@@ -798,6 +814,12 @@ class Judge:
             pairs = [(index, asked.answer(policy, content)) for index, content in work.objects[policy.id]]
             bad = next((_distrusted(policy, answer) for _, answer in pairs if _distrusted(policy, answer)), None)
             work.answers[policy.id] = bad or tuple((index, said) for index, answer in pairs for said in answer.said)
+
+
+def _tell(futures: Iterable[Future[_Work]], error: BaseException) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
