@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 import threading
 import time
@@ -50,6 +49,8 @@ HOOK = "helm.sh/hook"
 # Argo CD maps the other Helm hooks to sync phases and never applies these
 # (docs/user-guide/helm.md, "Helm Hooks": test and rollback hooks have no equivalent).
 NEVER_APPLIED_HOOKS = frozenset({"test", "test-success", "test-failure", "pre-rollback", "post-rollback"})
+_TEMPLATE = re.compile(r"(?:charts/[^/]+/)*templates/")
+_PARTIAL = re.compile(r"(?:\A|/)_[^/]*\Z")
 _SOURCE = re.compile(r"^---\n# Source: ([^\n]+)\n", re.MULTILINE)
 
 
@@ -276,7 +277,8 @@ class Renderer:
         self._lints: dict[object, Future[_Linted]] = {}
         self._lock = threading.RLock()
         self._values = chartvalues.Checker(Path(self._folder.name) / "probes")
-        self._variants = 0
+        self._variants: dict[str, Path] = {}
+        self._templates: dict[str, dict[str, str]] = {}
         self.cache_hits = 0
         self.renders = 0
 
@@ -344,7 +346,18 @@ class Renderer:
         against the chart's schema, and the answer is not kept for the rest of the run.
         """
         parts = self._parts(release, environment, texts=texts, probe=templates)
-        return lambda: _collect(release, parts)
+
+        def answer() -> Rendered | Unrendered:
+            answered = _collect(release, parts)
+            if isinstance(answered, Rendered):
+                return answered
+            # It may have missed a template that was left out.
+            whole = _collect(release, self._parts(release, environment, texts=texts))
+            if isinstance(whole, Unrendered):
+                return whole
+            return replace(whole, manifests=tuple(one for one in whole.manifests if one.template in templates))
+
+        return answer
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -469,14 +482,47 @@ class Renderer:
                 self._answers[job.key] = answer
             return answer
 
-    def _variant(self, job: _Job, texts: Mapping[str, str]) -> _Job:
-        """The job on a copy of its chart with other texts for some files."""
-        self._variants += 1
-        chart = Path(self._folder.name) / "variants" / str(self._variants) / Path(job.chart).name
-        shutil.copytree(job.request.chart, chart)
-        for path, text in texts.items():
-            (chart / path.removeprefix(join(job.chart, ""))).write_text(text)
+    def _variant(self, job: _Job) -> _Job:
+        """The job on a copy of its chart with other texts for some files; of a probe without what it does not look at."""
+        below = len(join(job.chart, ""))
+        left_out = self._left_out(job.request.chart, frozenset(path[below:] for path in job.probe or ()))
+        key = _key_with(job.request.chart, job.texts, probe=left_out)
+        chart = self._variants.get(key)
+        if chart is None:
+            folder = Path(self._folder.name) / "variants" / str(len(self._variants))
+            chart = self._variants[key] = folder / Path(job.chart).name
+            original = Path(job.request.chart)
+            changed = {path[below:]: text for path, text in job.texts.items()}
+            for file in original.rglob("*"):
+                name = file.relative_to(original).as_posix()
+                if name not in left_out and file.is_file():
+                    (chart / name).parent.mkdir(parents=True, exist_ok=True)
+                    if name in changed:
+                        (chart / name).write_text(changed[name])
+                    else:
+                        os.link(file, chart / name)  # nothing writes to either
         return replace(job, request=replace(job.request, chart=str(chart)))
+
+    def _left_out(self, chart: str, wanted: frozenset[str]) -> frozenset[str]:
+        """Templates that the wanted ones can do without: no partials, no `define` in them, nowhere called by name."""
+        if not wanted:
+            return frozenset()
+        if chart not in self._templates:
+            files = ((file.relative_to(chart).as_posix(), file) for file in Path(chart).rglob("*") if file.is_file())
+            self._templates[chart] = {
+                name: file.read_bytes().decode(errors="replace") for name, file in files if _TEMPLATE.match(name)
+            }
+        texts = self._templates[chart]
+        kept = {
+            name for name, text in texts.items() if name in wanted or _PARTIAL.search(name) or "define" in text
+        }
+        waiting = list(kept)
+        while waiting:
+            text = texts[waiting.pop()]
+            called = {name for name in texts if name not in kept and name.rpartition("/")[2] in text}
+            kept |= called
+            waiting += called
+        return frozenset(texts) - kept
 
     def _answer(self, job: _Job, sandbox: Sandbox, *, fresh: bool) -> _Answer:
         if not fresh:
@@ -486,8 +532,8 @@ class Renderer:
                 return _Answer(chart=job.chart, folder=sandbox.folder, outcome=hit, cached=True)
         for path in job.copies:
             sandbox.copy(path)
-        if job.texts:
-            job = self._variant(job, job.texts)
+        if job.texts or job.probe is not None:
+            job = self._variant(job)
         pool = self._start_pool()
         invalid = None
         if job.probe is None:

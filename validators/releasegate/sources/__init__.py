@@ -330,7 +330,8 @@ class Locator:
         if manifest is None or manifest.template is None or len(pointers) != 1:
             return None
         pointer, inner = pointers[0]
-        return parent, Target(manifest, pointer, leaf.text, inner=inner, about_key=below.about_key)
+        scalar = leaf.scalar if inner is not None else None
+        return parent, Target(manifest, pointer, leaf.text, inner=inner, scalar=scalar, about_key=below.about_key)
 
     # --- templates: a comment on each line ----------------------------------------------------------------------------
 
@@ -355,9 +356,8 @@ class Locator:
             template_lines.candidates(target.manifest.template, self._read(target.manifest.template or ""), key)
             for target, key in zip(targets, wanted, strict=True)
         ]
-        # One line that may write it, and which did so at this pointer before, did so again; two could take turns.
         names = [
-            template_lines.Name(*target.name, key.text) if key is not None and len(lines) == 1 else None
+            template_lines.name(target, key, lines, self._read(target.manifest.template or ""))
             for target, key, lines in zip(targets, wanted, candidates, strict=True)
         ]
         places = [None if name is None else self._written.get(name) for name in names]

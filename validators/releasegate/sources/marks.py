@@ -6,6 +6,7 @@ tag, its digest, or the whole of any other value.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,14 +78,15 @@ class Target:
     """A scalar of a render whose source is looked for.
 
     `pointer` leads to it inside the object, `inner` on from there when the value at `pointer` is itself YAML (the values
-    of an Application). `text` is the scalar. `about_key`: its key is at fault. `text_line` is its line in the
-    manifest's text, where known.
+    of an Application), and `scalar` is where it is written in that. `text` is the scalar. `about_key`: its key is at
+    fault. `text_line` is its line in the manifest's text, where known.
     """
 
     manifest: Manifest
     pointer: str | None
     text: str
     inner: str | None = None
+    scalar: yamlio.Scalar | None = None
     about_key: bool = False
     text_line: int | None = None
 
@@ -231,11 +233,37 @@ def _value_at(twin: Manifest | None, target: Target) -> Any:
         return None
     try:
         value = k8s.resolve(twin.body, target.pointer)
-        if target.inner is None:
-            return value
-        return k8s.resolve(yamlio.load(value), target.inner) if isinstance(value, str) else None
+        if target.inner is None or not isinstance(value, str):
+            return value if target.inner is None else None
+        written = _written(value, k8s.resolve(target.manifest.body, target.pointer), target.scalar)
+        return k8s.resolve(_load(value), target.inner) if written is None else written
     except (KeyError, yamlio.YamlError):
         return None
+
+
+_load = functools.lru_cache(maxsize=8)(yamlio.load)  # one Application's values hold several targets
+
+
+def _written(value: str, before: object, scalar: yamlio.Scalar | None) -> str | None:
+    """The scalar in a text of YAML that differs from the one before in its marks only; None where that is not so.
+
+    Marks are letters and digits, so that they change no structure: the text need not be read again.
+    """
+    if scalar is None or scalar.style != "plain" or not scalar.raw or _MARK.sub("", value) != before:
+        return None
+    start, end = scalar.mark.index, scalar.mark.end_index
+    moved = 0
+    for mark in _MARK.finditer(value):
+        if mark.start() - moved > start:
+            break
+        moved += len(mark[0])
+    made, at = "", start + moved
+    while len(_MARK.sub("", made)) < end - start or _MARK.match(value, at):
+        mark_here = _MARK.match(value, at)
+        step = len(mark_here[0]) if mark_here is not None else 1
+        made += value[at : at + step]
+        at += step
+    return made
 
 
 def _is_good_digest_of_no_image(text: str) -> bool:

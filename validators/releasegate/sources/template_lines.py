@@ -16,12 +16,13 @@ _MARK = re.compile(r"zq(\d+)qz")
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What one template line writes: a key, at a pointer of the template's objects."""
+    """What a template line writes: a key, at a pointer of the template's objects, and its value where lines differ."""
 
     template: str | None
     pointer: str | None
     inner: str | None
     key: str
+    value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,21 @@ def candidates(template: str | None, text: str | None, key: Key | None) -> list[
     if template is None or text is None or key is None:
         return []
     return [(template, number) for number, line in enumerate(text.split("\n"), 1) if line.startswith(key.text)]
+
+
+def name(target: Target, key: Key | None, lines: Sequence[Line], text: str | None) -> Name | None:
+    """Return the name under which the line that was found for this target may be used again for another release.
+
+    One line that may write it, and which did so at this pointer before, did so again. So did, of several, the only one
+    that says this very value; others could take turns.
+    """
+    if key is None or text is None or not lines:
+        return None
+    if len(lines) == 1:
+        return Name(*target.name, key.text)
+    written = text.split("\n")
+    says = [written[number - 1][len(key.text) :].split(" #")[0].strip().strip("\"'") for _, number in lines]
+    return Name(*target.name, key.text, target.text) if target.text and says.count(target.text) == 1 else None
 
 
 def commented(lines: Sequence[Line], read: Callable[[str], str]) -> dict[str, str]:
