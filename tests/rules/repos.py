@@ -22,14 +22,14 @@ def write(root: Path, files: Mapping[str, str]) -> Path:
     return root
 
 
-def verdicts(root: Path, rule: str) -> dict[str, Verdict]:
-    """Judge one rule over the whole repo; {"prod", "prod/api" or "repo": verdict}, places found."""
-    with open_run(root, selection=Selection(rules=(rule,))) as run:
+def verdicts(root: Path, rule: str, *also: str) -> dict[str, Verdict]:
+    """Judge a rule, and others for company, over the repo; {"prod", "prod/api" or "repo": verdict of `rule`}."""
+    with open_run(root, selection=Selection(rules=(rule, *also))) as run:
         run.start(run.cases)
         for case in run.cases:
             run.judge(case)
         report = run.finish()
-    return {str(one.id).split("::")[1]: one for one in report.verdicts}
+    return {str(one.id).split("::")[1]: one for one in report.verdicts if one.id.rule == rule}
 
 
 def findings(root: Path, rule: str) -> list[Finding]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.rules.repos import CONFIG_MAP, TOML, application, verdicts, write
 
+from releasegate.evaluate import place_of
 from releasegate.model import Outcome, Verdict
 
 RULE = "argo/sync-policy"
@@ -107,8 +108,10 @@ def test_an_application_that_a_chart_renders_is_judged_on_the_line_of_its_templa
         "apps/templates/web.yaml": template,
     }
     (found,) = verdicts(write(tmp_path, files), RULE)["prod"].findings
-    assert found.place is not None
-    assert found.place.path == "apps/templates/web.yaml"
+    assert str(place_of(found)) == "apps/templates/web.yaml"
+    (found,) = verdicts(tmp_path, RULE, "render/succeeds")["prod"].findings
+    line = template.splitlines().index("    automated:") + 1
+    assert str(found.place) == f"apps/templates/web.yaml:{line}"
 
 
 def test_what_nobody_deploys_with_argo_cd_has_no_sync_policy(tmp_path: Path) -> None:
