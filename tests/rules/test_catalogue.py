@@ -16,6 +16,7 @@ RULES = catalogue()
 
 def test_the_rules_of_this_release() -> None:
     assert [one.id for one in RULES] == [
+        "argo/project-allows",
         "argo/sync-policy",
         "images/digest-live",
         "images/digest-only",
