@@ -13,6 +13,7 @@ A story's expect.toml, all keys but exit_code optional:
     output_contains = ["…"]              # in what the command prints
     args = ["--env", "production"]       # further arguments of `releasegate check`
     helm = "missing"                     # or "hangs", "garbage": the helm that this run finds
+    promtool = "missing"                 # the same of promtool
 
 Not counted as red cases of other rules: what is only a consequence of the named one, a case that could not be judged
 because its release did not render, and the expectation of an environment where for that reason nothing was judged.
@@ -93,30 +94,42 @@ def environment(helm: store.Tool, tmp_path_factory: pytest.TempPathFactory) -> d
     return {**os.environ, "RELEASEGATE_CACHE": str(tmp_path_factory.mktemp("cache")), "COLUMNS": "200"}
 
 
-FAKE_HELM = """#!/bin/sh
+FAKES = {
+    "helm": """#!/bin/sh
 # Says that it is helm, and then does not do what helm does.
 case "$1" in
   version) echo 'v4.3.1+gdeadbee'; exit 0 ;;
 esac
 {does}
-"""
+""",
+    "promtool": """#!/bin/sh
+case "$1" in
+  --version) echo 'promtool, version 3.16.0 (branch: main)'; exit 0 ;;
+esac
+{does}
+""",
+}
 
 
-def _with_helm(fault: str | None, environment: Mapping[str, str], folder: Path, mark: str) -> dict[str, str]:
-    """The environment of a run that finds the faulty helm and no other: its own cache, a PATH without helm."""
-    if fault is None:
+def _with_tools(faults: Mapping[str, str], environment: Mapping[str, str], folder: Path, mark: str) -> dict[str, str]:
+    """The environment of a run that finds these faulty programs and no others of their name: its own cache and PATH."""
+    if not faults:
         return dict(environment)
     tools = folder / "tools"
     tools.mkdir()
-    if fault != "missing":
-        does = {
-            # A child that holds the pipes and does not listen: what only SIGKILL of the group ends.
-            "hangs": f"trap '' TERM INT\n(trap '' TERM INT; sleep 999 {mark} || sleep 999) &\nsleep 999",
-            "garbage": "printf '\\001\\377 not a render \\000'",
-        }[fault]
-        helm = tools / "helm"
-        helm.write_text(FAKE_HELM.format(does=does), encoding="utf-8")
-        helm.chmod(0o755)
+    does = {
+        # A child that holds the pipes and does not listen: what only SIGKILL of the group ends.
+        "hangs": f"trap '' TERM INT\n(trap '' TERM INT; sleep 999 {mark} || sleep 999) &\nsleep 999",
+        "garbage": "printf '\\001\\377 not a render \\000'",
+    }
+    for name in store.locked():
+        if name in faults:
+            if faults[name] != "missing":
+                fake = tools / name
+                fake.write_text(FAKES[name].format(does=does[faults[name]]), encoding="utf-8")
+                fake.chmod(0o755)
+        elif not name.startswith("releasegate-") and isinstance(found := store.find(name), store.Tool):
+            (tools / name).symlink_to(found.path)
     bin_folder = str(Path(sys.executable).parent)
     return {
         **environment,
@@ -217,7 +230,8 @@ def test_the_incident_is_caught_by_exactly_the_rule_it_names(
     root = compose.compose(story, tmp_path / "repo")
     compose.commit(root)
     mark = uuid.uuid4().hex
-    env = _with_helm(expected.get("helm"), environment, tmp_path, mark)
+    faults = {name: expected[name] for name in FAKES if name in expected}
+    env = _with_tools(faults, environment, tmp_path, mark)
     ran = _check(root, tmp_path / "report.json", *expected.get("args", []), env=env)
 
     assert ran.code == expected["exit_code"], ran.output
@@ -284,7 +298,7 @@ def test_the_story_is_told_and_its_expectation_is_well_formed(story: Path) -> No
         "message_contains",
         "output_contains",
         "args",
-        "helm",
+        *FAKES,
     }
     assert set(expected) <= keys
     assert expected["exit_code"] in range(5)

@@ -24,6 +24,7 @@ LAYERS = {
     "chartvalues": 2,
     "discover": 2,
     "render": 2,
+    "prometheuses": 2,
     "rulefiles": 2,
     "sources": 2,
     "usage": 3,

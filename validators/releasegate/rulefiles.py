@@ -299,6 +299,22 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
+_AROUND = 6  # lines that tell equal lines apart
+
+
+def _told_by(rendered: Rendered | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The charts and the values files of a release that are of the judged tree."""
+    sources = [
+        source
+        for source in (rendered.release.sources if rendered is not None else ())
+        if isinstance(source, HelmSource) and source.revision is None
+    ]
+    return (
+        tuple(source.chart for source in sources),
+        tuple(values.path for source in sources for values in source.values_files),
+    )
+
+
 @dataclass(slots=True)
 class _Index:
     """The rules written in the texts of a chart: by what they say, and by name."""
@@ -327,25 +343,49 @@ class Sources:
             return None  # sources.py knows the position
         if file.manifest.path is not None:
             return self._by_line(file.manifest.path, rule, inside)
-        charts = tuple(
-            source.chart
-            for source in (file.rendered.release.sources if file.rendered is not None else ())
-            if isinstance(source, HelmSource) and source.revision is None
-        )
-        values = tuple(
-            values.path
-            for source in (file.rendered.release.sources if file.rendered is not None else ())
-            if isinstance(source, HelmSource) and source.revision is None
-            for values in source.values_files
-        )
+        charts, values = _told_by(file.rendered)
         found = self._written(self._index(charts, values), rule)
         if found is not None:
             return self._in(*found, inside)
         return self._by_line(file.manifest.template, rule, inside) if not self._named(charts, values, rule) else None
 
-    def line(self, path: str | None, pointer: str) -> Place | None:
-        """Where a pointer's key, else its value, is written in the first document of a file."""
-        return self._in(path, pointer, "")
+    def place_in_text(self, manifest: Manifest, rendered: Rendered | None, text: str, line: int) -> Place | None:
+        """Where a line of a ConfigMap's text is written: the one line of its files that reads the same.
+
+        Looked for in the manifest's own file, else its template and the plain and values files of its release; where
+        several lines read the same, those around it tell them apart.
+        """
+        lines = text.split("\n")
+        if not 1 <= line <= len(lines) or not lines[line - 1].strip():
+            return None
+        charts, values = _told_by(rendered)
+        if manifest.path is not None:
+            paths = [manifest.path]
+        else:
+            below = [path for chart in charts for path in self._files.below(chart) if "/templates/" not in path]
+            paths = list(dict.fromkeys([*([manifest.template] if manifest.template else []), *values, *below]))
+        # One line alone may read the same by accident.
+        for around in range(1, _AROUND):
+            found = self._matching(paths, lines, max(0, line - 1 - around), line - 1)
+            if len(found) < len("ab"):
+                return found[0] if found else None
+        return None
+
+    def _matching(self, paths: Sequence[str], lines: Sequence[str], start: int, at: int) -> list[Place]:
+        """Each place whose lines read like lines[start..at], but for indentation."""
+        wanted = [line.strip() for line in lines[start : at + 1]]
+        found: list[Place] = []
+        for path in paths:
+            try:
+                held = [line.strip() for line in self._files.text(path).split("\n")]
+            except Unreadable:
+                continue
+            found += [
+                Place(path=path, line=number + 1)
+                for number in range(len(wanted) - 1, len(held))
+                if held[number] == wanted[-1] and held[number - len(wanted) + 1 : number + 1] == wanted
+            ]
+        return found
 
     def _named(self, charts: tuple[str, ...], values: tuple[str, ...], rule: Rule) -> bool:
         return bool(self._index(charts, values).names.get(rule.name))

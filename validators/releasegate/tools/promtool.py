@@ -7,6 +7,7 @@ files that it must refuse, each file must be named in its output, and the caller
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,6 @@ from xml.etree import ElementTree as ET
 
 from releasegate import process
 from releasegate.tools import store
-
-LIMITS = process.Limits(seconds=60, output_bytes=64 << 20, memory_bytes=8 << 30)
-SUPPORTED = ">=3,<4"
 
 _BROKEN = "canary-broken"
 _TWICE = "canary-twice"
@@ -85,9 +83,7 @@ class TestFile:
 # --- check rules --------------------------------------------------------------------------------------------------
 
 
-def check_rules(
-    tool: store.Tool, texts: Sequence[str], *, limits: process.Limits = LIMITS
-) -> list[RuleFile] | Unavailable:
+def check_rules(tool: store.Tool, texts: Sequence[str], *, seconds: float = 60) -> list[RuleFile] | Unavailable:
     """Check rule files with `--lint=all --lint-fatal`; the answers are in the order of the texts.
 
     Unavailable when promtool ended otherwise than it does for refused files, did not refuse its canaries, or did not
@@ -97,7 +93,7 @@ def check_rules(
     canaries = {f"{_BROKEN}.yaml": _BROKEN_RULES, f"{_TWICE}.yaml": _TWICE_RULES}
     arguments = ["check", "rules", "--lint=all", "--lint-fatal"]
     with tempfile.TemporaryDirectory(prefix="releasegate-promtool-", ignore_cleanup_errors=True) as folder:
-        said = _run(tool, arguments, {**names, **canaries}, Path(folder), limits)
+        said = _run(tool, arguments, {**names, **canaries}, Path(folder), seconds)
     if isinstance(said, Unavailable):
         return said
     read = _read_rules(said, list(names))
@@ -189,14 +185,14 @@ def _problems(text: str) -> Iterator[Problem]:
     if rule is None:
         yield Problem(rest, line, column)
     else:
-        yield Problem(rest[rule.end() :], line, column, _unquoted(rule[1]), int(rule[2]), _unquoted(rule[3]))
+        yield Problem(rest[rule.end() :], line, column, unquoted(rule[1]), int(rule[2]), unquoted(rule[3]))
 
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _ESCAPED = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|(.))", re.DOTALL)
 
 
-def _unquoted(text: str) -> str:
+def unquoted(text: str) -> str:
     """Undo Go's %q."""
 
     def plain(found: re.Match[str]) -> str:
@@ -210,7 +206,7 @@ def _unquoted(text: str) -> str:
 
 
 def check_config(
-    tool: store.Tool, texts: Sequence[str], *, limits: process.Limits = LIMITS
+    tool: store.Tool, texts: Sequence[str], *, seconds: float = 60
 ) -> list[tuple[Problem, ...]] | Unavailable:
     """Check prometheus.yml files with `--syntax-only`: what they point at is on another machine.
 
@@ -219,7 +215,7 @@ def check_config(
     names = {f"{number:06}.yaml": text for number, text in enumerate(texts)}
     arguments = ["check", "config", "--syntax-only", "--lint=none"]
     with tempfile.TemporaryDirectory(prefix="releasegate-promtool-", ignore_cleanup_errors=True) as folder:
-        said = _run(tool, arguments, {**names, f"{_BROKEN}.yaml": _BROKEN_CONFIG}, Path(folder), limits)
+        said = _run(tool, arguments, {**names, f"{_BROKEN}.yaml": _BROKEN_CONFIG}, Path(folder), seconds)
     if isinstance(said, Unavailable):
         return said
     read = _read_configs(said, list(names))
@@ -258,9 +254,7 @@ def _read_configs(said: process.Completed, names: Sequence[str]) -> list[tuple[P
 # --- test rules ---------------------------------------------------------------------------------------------------
 
 
-def run_tests(
-    tool: store.Tool, path: str, files: Mapping[str, str], *, limits: process.Limits = LIMITS
-) -> TestFile | Unavailable:
+def run_tests(tool: store.Tool, path: str, files: Mapping[str, str], *, seconds: float = 60) -> TestFile | Unavailable:
     """Run the unit tests of the file `path`; `files` are it and its rule files, by path relative to one folder.
 
     Each path must stay in that folder (ValueError otherwise): promtool opens what a test names.
@@ -273,7 +267,7 @@ def run_tests(
         folder = Path(outer) / "tree"
         folder.mkdir()
         canary = f"{_BROKEN}.yaml"
-        said = _run(tool, arguments, {**files, canary: _BROKEN_TEST}, folder, limits, names=[path, canary])
+        said = _run(tool, arguments, {**files, canary: _BROKEN_TEST}, folder, seconds, names=[path, canary])
         if isinstance(said, Unavailable):
             return said
         try:
@@ -325,7 +319,7 @@ def _run(
     arguments: Sequence[str],
     files: Mapping[str, str],
     folder: Path,
-    limits: process.Limits,
+    seconds: float,
     *,
     names: Sequence[str] | None = None,
 ) -> process.Completed | Unavailable:
@@ -334,10 +328,17 @@ def _run(
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    limits = process.Limits(seconds=_seconds(seconds), output_bytes=64 << 20, memory_bytes=8 << 30)
     said = process.run([str(tool.path), *arguments, *(names or files)], cwd=folder, limits=limits)
     if isinstance(said, process.Completed):
         return said
     return Unavailable(f"promtool {said.reason}", _by_hand(arguments))
+
+
+def _seconds(usual: float) -> float:
+    """How long a call may take: RELEASEGATE_TOOL_SECONDS, else what is usual for it."""
+    given = os.environ.get("RELEASEGATE_TOOL_SECONDS", "")
+    return float(given) if re.fullmatch(r"\d{1,6}(\.\d+)?", given) else usual
 
 
 def _by_hand(arguments: Sequence[str]) -> str:

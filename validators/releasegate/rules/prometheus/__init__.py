@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from releasegate import k8s
+from releasegate import k8s, yamlio
 from releasegate.model import Finding, Manifest, Place, Unjudged
+from releasegate.prometheuses import cluster_of, servers
 from releasegate.rulefiles import Rule, RuleFile, Sources
 from releasegate.rules import Evidence
 from releasegate.tools import promtool, store
@@ -199,7 +200,7 @@ def _key_of_file(file: RuleFile) -> Hashable:
 
 
 def loaded_together(files: Iterable[RuleFile], evidence: Evidence) -> list[list[RuleFile]]:
-    """Sets of PrometheusRules that one Prometheus certainly loads if it loads one of them.
+    """Sets of rule files that one Prometheus certainly loads if it loads one of them.
 
     No selector can tell objects apart that have the same labels in the same namespace; and where a Prometheus is
     rendered, its own selectors say.
@@ -219,12 +220,36 @@ def loaded_together(files: Iterable[RuleFile], evidence: Evidence) -> list[list[
                 chosen = [
                     file
                     for file in objects
-                    if _cluster_of(rendered) == _cluster(file)
+                    if cluster_of(rendered) == _cluster(file)
                     and _selects(manifest, manifest.namespace or rendered.release.namespace, file)
                 ]
                 if len(chosen) > 1:
                     sets.append(chosen)
-    return sets
+    return [*sets, *_mounted_together(files, evidence)]
+
+
+def _mounted_together(files: Iterable[RuleFile], evidence: Evidence) -> Iterator[list[RuleFile]]:
+    """Sets of ConfigMap keys that the `rule_files` of one prometheus.yml match."""
+    by_key = {(id(file.manifest), file.pointer): file for file in files if file.origin == "text"}
+    if len(by_key) < len("ab"):
+        return
+    for server in servers(evidence.rendered):
+        config = server.files.get(server.config or "")
+        if config is None:
+            continue
+        try:
+            body = yamlio.load(config.text)
+        except yamlio.YamlError:
+            continue  # prometheus/config says so
+        patterns = body.get("rule_files") if isinstance(body, Mapping) else None
+        loaded = {
+            (id(one.manifest), k8s.join("/data", one.key))
+            for pattern in (patterns if isinstance(patterns, list) else ())
+            for one in server.matches(str(pattern)) or ()
+        }
+        chosen = [file for key, file in by_key.items() if key in loaded]
+        if len(chosen) > 1:
+            yield chosen
 
 
 def _labels(file: RuleFile) -> Mapping[str, str]:
@@ -239,15 +264,7 @@ def _namespace(file: RuleFile) -> str | None:
 
 
 def _cluster(file: RuleFile) -> str:
-    return _cluster_of(file.rendered) if file.rendered is not None else ""
-
-
-def _cluster_of(rendered: Any) -> str:
-    application = rendered.release.application
-    if application is None:
-        return ""
-    told = application.destination.get("server") or application.destination.get("name") or ""
-    return "" if told in {"https://kubernetes.default.svc", "in-cluster"} else str(told)
+    return cluster_of(file.rendered) if file.rendered is not None else ""
 
 
 def _selects(prometheus: Manifest, namespace: str, file: RuleFile) -> bool:
@@ -398,12 +415,17 @@ def answers(texts: Iterable[str], evidence: Evidence) -> Mapping[str, promtool.R
     """What promtool says of each text; what it said of a text in another environment is not asked again."""
     known: dict[str, promtool.RuleFile] = evidence.shared.once("prometheus: answers", dict)
     new = [text for text in dict.fromkeys(texts) if text not in known]
-    if new:
-        tool = evidence.shared.tool("promtool")
-        if isinstance(tool, store.ToolMissing):
-            return promtool.Unavailable(f"promtool is missing: {tool.reason}", tool.remedy)
-        said = promtool.check_rules(tool, new)
-        if isinstance(said, promtool.Unavailable):
-            return said
-        known.update(zip(new, said, strict=True))
+    if not new:
+        return known
+    tool = evidence.shared.tool("promtool")
+    if isinstance(tool, store.ToolMissing):
+        return promtool.Unavailable(f"promtool is missing: {tool.reason}", tool.remedy)
+    # A text it does not come back from, it does not come back from in the next environment either.
+    refused: dict[tuple[str, ...], promtool.Unavailable] = evidence.shared.once("prometheus: no answers", dict)
+    earlier = next((why for asked, why in refused.items() if set(asked) & set(new)), None)
+    said = earlier or promtool.check_rules(tool, new)
+    if isinstance(said, promtool.Unavailable):
+        refused[tuple(new)] = said
+        return said
+    known.update(zip(new, said, strict=True))
     return known
