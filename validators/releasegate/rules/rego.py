@@ -874,13 +874,17 @@ def _gap(policy: Policy, outcome: conftest.Refused | conftest.Unavailable) -> Un
         return Unjudged(
             reason=f"{policy.id}: {outcome.reason}", remedy=outcome.remedy, group=outcome.reason, place=None
         )
-    line = outcome.line if outcome.path == policy.path else None
     message = outcome.message if len(outcome.message) <= LONGEST_MESSAGE else f"{outcome.message[:LONGEST_MESSAGE]}…"
+    function = re.search(r"undefined function ([\w.]+)", message)
+    if function is not None:
+        remedy = f"do without {function[1]}: a policy gets one object, and no network, environment, file or clock"
+    else:
+        remedy = f"mend {outcome.path or policy.path}; `conftest test --show-builtin-errors` shows the same error"
     return Unjudged(
         reason=f"{policy.id} cannot be run: {message}",
-        remedy=f"mend {policy.path}; `conftest verify --show-builtin-errors -p {FOLDER}` shows the same error",
+        remedy=remedy,
         group=f"{policy.id} cannot be run",
-        place=Place(path=outcome.path or policy.path, line=outcome.line if outcome.path else line),
+        place=Place(path=outcome.path, line=outcome.line) if outcome.path else Place(path=policy.path),
     )
 
 

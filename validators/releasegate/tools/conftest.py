@@ -195,14 +195,16 @@ def _complaint(said: process.Completed) -> Refused | Unavailable | None:
     if not found or said.returncode != 1:
         return _garbage(said)
     message = re.sub(r"^(?:running (?:test|verification): )?(?:load: )?(?:loading policies: )?", "", message).strip()
+    loading = message.startswith(_LOADING)
     place = _AT.search(text)
     message = " ".join(message.replace(f"{_MODULES}/", "").split())
+    message = re.sub(r": \d+ errors? occurred(?: during loading)?: ", ": ", message)
     failed = re.search(r"built-in error: .*?Message:([\w.]+):", message)
     if failed is not None:  # what follows quotes its arguments, which may be those of a Secret
         message = f"the built-in function {failed[1]} failed on its arguments"
     return Refused(
-        message,
-        loading=message.startswith(_LOADING),
+        re.sub(r"^(?:get compiler|load|query rule|check): ", "", message),
+        loading=loading,
         path=place[1] if place else None,
         line=int(place[2]) if place else None,
     )
