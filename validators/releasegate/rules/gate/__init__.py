@@ -1,0 +1,1 @@
+"""Does the check run, on everything, and does its verdict count?"""

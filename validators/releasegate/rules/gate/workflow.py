@@ -1,0 +1,713 @@
+"""gate/workflow."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from releasegate.discover.files import Files, Unreadable
+from releasegate.discover.owners import tree_path
+from releasegate.discover.workflows import FOLDER, Broken, Command, Job, Step, Workflow, commands, read, strings
+from releasegate.model import Finding, Kind, Place, Scope, Unjudged
+from releasegate.rules import Evidence, rule
+
+GATE = "gate"
+
+
+def files(evidence: Evidence) -> Sequence[str]:
+    """Every YAML file below .github/workflows, from the top of the repository."""
+    return [path for path in evidence.shared.top.below(FOLDER) if path.endswith((".yml", ".yaml"))]
+
+
+@rule(scope=Scope.REPO, kind=Kind.FACT, subjects=files, together=True, needs_render=False)
+def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
+    """The check's own workflow runs for every change, cannot be skipped, and its verdict counts.
+
+    Every workflow has to be one that GitHub can read. Of those that run `releasegate check` more is asked: that the
+    required job, called `gate`, starts on `pull_request` and on `merge_group` without a filter, that neither it nor
+    its step is conditional or may fail, that it runs our action or exactly `releasegate check --base …` without
+    `--env`, `--release`, `--rule`, `--staged` or `--changed` and without anything that throws the exit code away, and
+    that shards are joined by a job that always runs, wants every `needs.*.result` to be `success` and merges the
+    reports (`releasegate report merge` wants a complete one). It checks out the commit to be merged and keeps no
+    token, its token can read and no more, its actions are pinned by commit, and `pull_request_target` does not start it.
+
+    Not asked of other people's workflows: how they pin and what they may, since they cannot turn this check green.
+    Where releasegate.toml exists and no workflow runs the check, that is advice: an organisation's required workflow, or
+    another CI, may. `actionlint` is asked too where it is installed.
+
+    Why: a path filter leaves the check pending or lets a change through, a job that is skipped counts as passed,
+    `|| true` is green for ever, a workflow that is not YAML does not run, and a push to the merge queue is judged by
+    nobody. Each of them looks like a check that passes.
+
+    Fix: write the workflow as below; pin an action with the commit of its release: `owner/name@<40 digits> # v4.2.2`.
+
+    Bad:
+        on:
+          pull_request:
+            paths: ["helm/**"]
+        jobs:
+          gate:
+            runs-on: ubuntu-24.04
+            steps:
+              - uses: actions/checkout@v4
+              - run: releasegate check || true
+
+    Good:
+        on:
+          pull_request:
+          merge_group:
+        permissions:
+          contents: read
+        jobs:
+          gate:
+            runs-on: ubuntu-24.04
+            steps:
+              - uses: actions/checkout@11bd71901bbe5b1630ceea73d27597364c9af683 # v4.2.2
+                with:
+                  fetch-depth: 0
+                  persist-credentials: false
+              - run: releasegate check --base "$BASE"
+                env:
+                  BASE: ${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}
+    """
+    judged = _Judged(evidence)
+    for path in subjects:
+        found = _read(path, evidence.shared.top)
+        if isinstance(found, Unjudged):
+            yield found
+        elif path.count("/") > FOLDER.count("/") + 1:
+            yield judged.stray(path, found)
+        elif isinstance(found, Broken):
+            yield judged.broken(found)
+        else:
+            judged.workflows[path] = found
+    yield from judged.all()
+
+
+def _read(path: str, top: Files) -> Workflow | Broken | Unjudged:
+    try:
+        return read(path, top.text(path))
+    except Unreadable as error:
+        return Unjudged(
+            reason=f"{path} {error}",
+            remedy="make it a file of its own, plain UTF-8 text",
+            group="a workflow cannot be read",
+            place=Place(path=tree_path(path, top.tree.prefix)),
+        )
+
+
+# Our action, or our reusable workflow: .../releasegate@…, .../releasegate/.github/workflows/check.yml@…
+_OURS = re.compile(r"[^@]*/releasegate(/(?!setup)[^@]*)?@.*|\./(.*/)?releasegate(\.ya?ml)?/?")
+_PINNED = re.compile(r".+@[0-9a-f]{40}|docker://.+@sha256:[0-9a-f]{64}|\./.*")
+_NARROWING = {
+    "--env": "judges one environment only",
+    "--release": "judges one release only",
+    "--rule": "judges some rules only",
+    "--staged": "judges what is staged, and in CI nothing is",
+    "--changed": "judges what the work tree changes, and in CI it changes nothing",
+    "--help": "prints the help and judges nothing",
+    "-h": "prints the help and judges nothing",
+}
+_INPUTS = {"env": "--env", "environment": "--env", "release": "--release", "rule": "--rule", "rules": "--rule"}
+# What is judged itself: compared with it, everything is inherited.
+_HEADS = re.compile(
+    r"HEAD|@|\$\{?GITHUB_(SHA|HEAD_REF)\}?|\{\{github\.(sha|head_ref|event\.pull_request\.head\.(sha|ref)"
+    r"|event\.merge_group\.head_(sha|ref))\}\}"
+)
+_ALWAYS = {"always()", "true"}
+_NOT_CANCELLED = {"!cancelled()", "success()||failure()", "failure()||success()"}
+_MERGED = re.compile(r"github\.sha|github\.ref\b|github\.event\.merge_group\.head_sha|GITHUB_SHA")
+_CHANGE_ALONE = re.compile(r"pull_request\.head\.(sha|ref)|github\.head_ref")
+# A change that is judged runs no code of its own; uploading SARIF is the one thing a gate may write.
+_MAY_WRITE = {"security-events"}
+_EVENT = "pull_request"
+_EVENTS = {_EVENT, "pull_request_target", "merge_group"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """A job whose verdict the required job depends on, and the workflow that it is in."""
+
+    workflow: Workflow
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One step (or one job that calls a reusable workflow) that runs the check; `command` where it is a command."""
+
+    runner: _Runner
+    at: tuple[str, ...]
+    body: Mapping[str, Any]
+    command: Command | None
+
+    @property
+    def options(self) -> Sequence[str]:
+        """The names of the options it passes, in one spelling."""
+        if self.command is not None:
+            return [one.partition("=")[0] for one in self.command.arguments if one.startswith("-")]
+        given = self.body.get("with")
+        inputs = given if isinstance(given, Mapping) else {}
+        words = [word.partition("=")[0] for text in strings(inputs) for word in text.split() if word.startswith("--")]
+        return [*words, *(_INPUTS.get(name, f"--{name}") for name, value in inputs.items() if value not in (None, ""))]
+
+    @property
+    def base(self) -> str | None:
+        """What it is compared with."""
+        arguments = self.command.arguments if self.command is not None else ()
+        for index, one in enumerate(arguments):
+            if one.startswith("--base="):
+                return one.removeprefix("--base=")
+            if one == "--base":
+                return arguments[index + 1] if index + 1 < len(arguments) else ""
+        return None
+
+
+class _Judged:
+    """The workflows of one repository, and what is wrong with those that are the gate."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self.workflows: dict[str, Workflow] = {}
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def broken(self, one: Broken) -> Finding:
+        return Finding(
+            message=f"GitHub runs nothing of this workflow: {one.message}",
+            help=one.help,
+            change="mend the workflow",
+            value=one.message,
+            place=self._place(one.path, one.line, one.column),
+        )
+
+    def stray(self, path: str, found: Workflow | Broken) -> Finding:
+        runs = isinstance(found, Workflow) and any(True for job in found.jobs for _ in _uses(_Runner(found, job)))
+        return Finding(
+            message=f"GitHub runs no workflow in a folder below {FOLDER}",
+            help=f"move it to {FOLDER}/",
+            change=f"move {path}",
+            value=path,
+            place=self._place(path),
+            advice=not runs,
+        )
+
+    def all(self) -> Iterator[Finding | Unjudged]:
+        """Judge the workflows that run the check."""
+        ours = [one for one in self.workflows.values() if self._runs(one)]
+        for workflow in ours:
+            yield from self._safe(workflow)
+        gates = self._gates(ours)
+        idle = None if gates else self._idle(mentioned=not ours)
+        if idle is not None:
+            yield self._runs_nothing(idle)
+        elif ours and not gates:
+            yield self._finding(
+                ours[0],
+                ("jobs",),
+                f"the check runs here, but no job `{GATE}` runs it for pull requests",
+                f"write a workflow `on: pull_request` and `merge_group` with a job `{GATE}`",
+                f"run the check in a job {GATE}",
+            )
+        elif not ours and self.workflows and self.evidence.config.exists:
+            yield Finding(
+                message=f"no workflow in {FOLDER} runs `releasegate check`",
+                help="`releasegate explain gate/workflow` shows one; in a script it cannot be seen, so call it there",
+                change="run the check",
+                place=Place(path=self.evidence.config.path),
+                advice=True,
+            )
+        for gate in gates:
+            yield from self._required(gate)
+
+    # --- which job is the gate --------------------------------------------------------------------------------------
+
+    def _runs(self, workflow: Workflow) -> bool:
+        return any(self._reached(_Runner(workflow, job)) for job in workflow.jobs)
+
+    def _reached(self, runner: _Runner) -> list[_Use]:
+        """The uses of the check in a job, and in the workflow of this repository that it calls."""
+        called = self._called(runner)
+        inside = [] if called is None else [use for job in called.jobs for use in _uses(_Runner(called, job))]
+        return [*_uses(runner), *inside]
+
+    def _called(self, runner: _Runner) -> Workflow | None:
+        uses = runner.job.uses or ""
+        found = self.workflows.get(uses.removeprefix("./")) if uses.startswith("./") else None
+        return None if found is runner.workflow else found
+
+    def _gates(self, ours: Sequence[Workflow]) -> list[_Runner]:
+        """The jobs called gate; where there is none, those at the end of a pull request's workflow that run the check."""
+        started = [one for one in ours if _EVENTS & set(one.triggers)] or [
+            one for one in ours if "workflow_call" not in one.triggers
+        ]
+        jobs = [_Runner(workflow, job) for workflow in started for job in workflow.jobs]
+        named = [one for one in jobs if GATE in (one.job.id, one.job.context)]
+        if named:
+            return named
+        last = [one for one in jobs if not any(one.job.id in other.needs for other in one.workflow.jobs)]
+        return [
+            one
+            for one in last
+            if _EVENTS & set(one.workflow.triggers) and any(self._reached(other) for other in self._runners(one))
+        ]
+
+    def _idle(self, *, mentioned: bool) -> _Runner | None:
+        """A job called gate in a pull request's workflow, though it runs no check; `mentioned`: it names releasegate."""
+        for workflow in self.workflows.values():
+            for job in workflow.jobs:
+                named = GATE in (job.id, job.context) and bool(_EVENTS & set(workflow.triggers))
+                if named and (not mentioned or any("releasegate" in text for text in strings(job.body))):
+                    return _Runner(workflow, job)
+        return None
+
+    def _runs_nothing(self, gate: _Runner) -> Finding:
+        return self._finding(
+            gate.workflow,
+            gate.job.at,
+            f"the job {gate.job.id} does not run `releasegate check`, nor does a job it needs",
+            "run `releasegate check --base …` in it, or name the job that does in its `needs`",
+            "run the check in the required job",
+        )
+
+    def _runners(self, gate: _Runner) -> list[_Runner]:
+        """The job, those it waits for, directly or not, and those of the workflows they call."""
+        found: dict[str, Job] = {}
+        waiting = [gate.job]
+        while waiting:
+            job = waiting.pop()
+            if job.id not in found:
+                found[job.id] = job
+                waiting += [one for name in job.needs if (one := gate.workflow.job(name)) is not None]
+        own = [_Runner(gate.workflow, job) for job in found.values()]
+        called = [workflow for runner in own if (workflow := self._called(runner)) is not None]
+        return [*own, *(_Runner(workflow, job) for workflow in called for job in workflow.jobs)]
+
+    # --- the required job -------------------------------------------------------------------------------------------
+
+    def _required(self, gate: _Runner) -> Iterator[Finding | Unjudged]:
+        runners = self._runners(gate)
+        uses = [use for runner in runners for use in _uses(runner)]
+        yield from self._started(gate.workflow)
+        yield from self._never_skipped(gate)
+        for runner in runners:
+            yield from self._may_fail(runner)
+            if _uses(runner):
+                yield from self._whole_tree(runner)
+        if not uses:
+            yield self._runs_nothing(gate)
+            return
+        yield from self._step(uses)
+        shares = [use for use in uses if "--shard" in use.options]
+        called = self._called(gate)
+        inside = (gate.job, *(called.jobs if called is not None else ()))
+        if shares or not all(any(use.runner.job is job for job in inside) for use in uses):
+            yield from self._joined(gate, shares)
+        elif _matrix(gate.job):
+            yield self._finding(
+                gate.workflow,
+                (*gate.job.at, "strategy"),
+                f"a matrix makes of {gate.job.id} several checks, and none of them is called {gate.job.context}",
+                f"call it otherwise, and let a job `{GATE}` join it: `needs` and `if: always()`",
+                "join the matrix",
+            )
+        yield from self._same_name(gate)
+
+    def _started(self, workflow: Workflow) -> Iterator[Finding]:
+        triggers = workflow.triggers
+        if _EVENT not in triggers and "pull_request_target" not in triggers:
+            yield self._on(
+                workflow, "pull_request is missing: a pull request is judged by nobody", "add `pull_request:`"
+            )
+        if "merge_group" not in triggers:
+            said = (
+                "merge_group is missing: in a merge queue the required check never reports, or nobody judges the group"
+            )
+            yield self._on(workflow, said, "add `merge_group:`")
+        for event in (_EVENT, "merge_group"):
+            yield from self._filters(workflow, event, triggers.get(event, {}))
+
+    def _filters(self, workflow: Workflow, event: str, filters: Mapping[str, Any]) -> Iterator[Finding]:
+        for name in ("paths", "paths-ignore"):
+            if name in filters:
+                yield self._finding(
+                    workflow,
+                    ("on", event, name),
+                    f"{name}: a change outside the filter starts no check, and the required one stays pending for ever",
+                    f"remove `{name}`: `releasegate check --base` is quick where nothing changed",
+                    f"remove {name}",
+                )
+        branch = self.evidence.repo.tree.branch
+        for name in ("branches", "branches-ignore"):
+            if name in filters:
+                patterns = [*strings(filters[name])]
+                hit = any(fnmatch.fnmatchcase(branch or "", one) for one in patterns)
+                left_out = branch in {"main", "master"} and hit == (name == "branches-ignore")
+                yield self._finding(
+                    workflow,
+                    ("on", event, name),
+                    f"{name}: changes of {branch if left_out else 'other branches'} start no check",
+                    f"remove `{name}`",
+                    f"remove {name}",
+                    advice=not left_out,
+                )
+        types = {*strings(filters.get("types"))}
+        missing = {"opened", "synchronize"} - types if event == _EVENT and types else set()
+        if missing:
+            yield self._finding(
+                workflow,
+                ("on", event, "types"),
+                f"types without {' and '.join(sorted(missing))}: what is pushed then starts no check",
+                "remove `types`",
+                "remove types",
+            )
+
+    def _on(self, workflow: Workflow, message: str, fix: str) -> Finding:
+        return self._finding(workflow, ("on",), message, f"{fix} below `on:`", fix)
+
+    def _never_skipped(self, gate: _Runner) -> Iterator[Finding]:
+        job = gate.job
+        condition = _condition(job.body)
+        if condition is not None and condition not in _ALWAYS and (job.needs or condition != "success()"):
+            yield self._finding(
+                gate.workflow,
+                (*job.at, "if"),
+                f"`if` can be false, and a required job that is skipped counts as passed: {job.body['if']}",
+                "write `if: always()`" if job.needs else "remove the `if`",
+                "remove the condition of the job",
+                advice=condition in _NOT_CANCELLED,
+            )
+        elif condition is None and job.needs:
+            yield self._finding(
+                gate.workflow,
+                (*job.at, "needs"),
+                f"when {' or '.join(job.needs)} fails this job is skipped, and a required job that is skipped counts as "
+                "passed",
+                "write `if: always()`, and fail in a step unless every `needs.*.result` is `success`",
+                "run the job always",
+            )
+
+    def _may_fail(self, runner: _Runner) -> Iterator[Finding]:
+        if runner.job.body.get("continue-on-error", False) is not False:
+            yield self._finding(
+                runner.workflow,
+                (*runner.job.at, "continue-on-error"),
+                f"continue-on-error: the job {runner.job.id} passes also when it fails",
+                "remove `continue-on-error`",
+                "remove continue-on-error",
+            )
+        for where, body in _environments(runner):
+            if "CI" in body and str(body["CI"]).lower() in {"", "0", "false", "none"}:
+                yield self._finding(
+                    runner.workflow,
+                    (*where, "env", "CI"),
+                    "CI is switched off: uncommitted files would be judged, and renders of other runs believed",
+                    "remove `CI` from `env`",
+                    "remove CI",
+                )
+
+    def _joined(self, gate: _Runner, shares: Sequence[_Use]) -> Iterator[Finding]:
+        own = [use for use in shares if use.runner.job is gate.job]
+        if own:
+            yield self._finding(
+                gate.workflow,
+                own[0].at,
+                f"{GATE} judges one share only (--shard)",
+                f"call it otherwise, and let a job `{GATE}` join the shares: `needs`, `if: always()`, `report merge`",
+                "join the shards",
+            )
+            return
+        text = " ".join(strings(gate.job.body))
+        words = {one for one in ("success", "failure", "cancelled", "skipped") if re.search(rf"\b{one}\b(?!\()", text)}
+        looks = re.search(r"\bneeds\.[\w*-]+\.result\b|toJSON\(\s*needs", text, re.IGNORECASE)
+        strict = "success" in words or {"failure", "cancelled", "skipped"} <= words or "alls-green@" in text
+        if not looks or not strict:
+            yield self._finding(
+                gate.workflow,
+                (*gate.job.at, "steps"),
+                f"{gate.job.id} passes also when {' or '.join(gate.job.needs)} "
+                f"{'was skipped or cancelled' if looks else 'fails'}",
+                "write a step that fails unless every result is success: `if: contains(needs.*.result, 'failure') || "
+                "contains(needs.*.result, 'cancelled') || contains(needs.*.result, 'skipped')` with `run: exit 1`",
+                "demand success of the jobs it needs",
+            )
+        merges = [
+            command
+            for step in gate.job.steps
+            for command in _commands(gate, step)
+            if (command.subcommand, *command.arguments[:1]) == ("report", "merge") and not command.faults
+        ]
+        if shares and not merges and "complete" not in text:
+            yield self._finding(
+                gate.workflow,
+                gate.job.at,
+                f"{gate.job.id} does not look whether the shards together judged everything",
+                "download their reports and run `releasegate report merge FILE...`, which wants a complete one",
+                "merge the reports of the shards",
+            )
+
+    def _same_name(self, gate: _Runner) -> Iterator[Finding]:
+        for workflow in self.workflows.values():
+            if not {_EVENT, "merge_group", "push"} & set(workflow.triggers):
+                continue
+            for job in workflow.jobs:
+                if job.context == gate.job.context and job is not gate.job:
+                    yield self._finding(
+                        workflow,
+                        job.at,
+                        f"this job's check is called {job.context} too, like the required one in {gate.workflow.path}: "
+                        "whichever passes counts",
+                        "call it otherwise",
+                        f"rename this job {job.context}",
+                    )
+
+    # --- the step ---------------------------------------------------------------------------------------------------
+
+    def _step(self, uses: Sequence[_Use]) -> Iterator[Finding | Unjudged]:
+        """One step that judges everything is enough; shares are judged each."""
+        answers = [(use, list(self._faults(use))) for use in uses]
+        if any(not faults and "--shard" not in use.options for use, faults in answers):
+            return
+        for _, faults in answers:
+            yield from faults
+
+    def _faults(self, use: _Use) -> Iterator[Finding | Unjudged]:
+        workflow = use.runner.workflow
+        condition = _condition(use.body) if use.at != use.runner.job.at else None
+        if condition is not None and condition not in {*_ALWAYS, "success()", "success()||failure()", "!cancelled()"}:
+            yield self._finding(
+                workflow,
+                (*use.at, "if"),
+                f"the step is skipped where this is false, and the job passes: {use.body['if']}",
+                "remove the `if`",
+                "remove the condition of the step",
+            )
+        if use.at != use.runner.job.at and use.body.get("continue-on-error", False) is not False:
+            yield self._finding(
+                workflow,
+                (*use.at, "continue-on-error"),
+                "continue-on-error: the job passes also when the check fails",
+                "remove `continue-on-error`",
+                "remove continue-on-error",
+            )
+        where = (*use.at, "with" if use.command is None else "run")
+        for option in dict.fromkeys(use.options):
+            if option in _NARROWING:
+                yield self._finding(
+                    workflow,
+                    where,
+                    f"{option} {_NARROWING[option]}, and this is the required check",
+                    f"remove `{option}`; `--shard I/N` in a matrix spreads the work",
+                    f"remove {option}",
+                )
+        if use.command is not None:
+            yield from self._command(use, use.command, where)
+
+    def _command(self, use: _Use, command: Command, where: tuple[str, ...]) -> Iterator[Finding | Unjudged]:
+        workflow = use.runner.workflow
+        plain = 'write `releasegate check --base "$BASE"` on a line of its own'
+        for fault in command.faults:
+            said = f"the step's exit code has to be that of the check: {fault}"
+            yield self._finding(workflow, where, said, plain, "let it count")
+        if command.unclear is not None:
+            yield Unjudged(
+                reason=f"{workflow.path}: whether `releasegate check` always runs cannot be told: {command.unclear}",
+                remedy=plain,
+                group="the gate's step is not plain",
+                place=self._place(workflow.path, workflow.line(*where)),
+            )
+        elif use.base is None:
+            yield self._finding(
+                workflow,
+                where,
+                "without --base what was red before this change is red again for whoever comes next",
+                'write `--base "$BASE"` with BASE: '
+                "${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}",
+                "pass --base",
+            )
+        elif _HEADS.fullmatch(use.base.strip()):
+            yield self._finding(
+                workflow,
+                where,
+                f"--base {use.base} is what is judged itself: everything in it counts as inherited",
+                "name the tip of the target branch: "
+                "${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}",
+                "pass the target branch to --base",
+            )
+
+    # --- what it may do ---------------------------------------------------------------------------------------------
+
+    def _safe(self, workflow: Workflow) -> Iterator[Finding]:
+        """What holds for each workflow that runs the check, a scheduled one too."""
+        if "pull_request_target" in workflow.triggers:
+            yield self._finding(
+                workflow,
+                ("on", "pull_request_target"),
+                "pull_request_target runs with the secrets and the token of the target branch on what a stranger wrote",
+                "write `pull_request:`",
+                "replace pull_request_target",
+            )
+        yield from self._permissions(workflow)
+        for job in workflow.jobs:
+            for at, uses, given in _actions(job):
+                if not _PINNED.fullmatch(uses):
+                    yield self._finding(
+                        workflow,
+                        (*at, "uses"),
+                        f"{uses} is not pinned by commit: whoever can move the tag runs code in the check",
+                        f"write {uses.partition('@')[0]}@<the commit's 40 digits> # {uses.partition('@')[2]}",
+                        f"pin {uses}",
+                    )
+                keeps = given.get("persist-credentials")
+                if uses.startswith("actions/checkout@") and str(keeps).lower() != "false":
+                    yield self._finding(
+                        workflow,
+                        (*at, "uses"),
+                        "the checkout leaves the job's token in .git/config, inside the tree that is judged",
+                        "write `persist-credentials: false` below `with:`",
+                        "do not persist the credentials",
+                    )
+
+    def _permissions(self, workflow: Workflow) -> Iterator[Finding]:
+        top = workflow.body.get("permissions")
+        lacking = [job for job in workflow.jobs if "permissions" not in job.body]
+        if top is None and "permissions" not in workflow.body and lacking:
+            called = set(workflow.triggers) == {"workflow_call"}  # it has what its caller has
+            if not called:
+                yield self._finding(
+                    workflow,
+                    ("on",),
+                    "no `permissions`: the token may do whatever is the default of the repository",
+                    "write `permissions:` with `contents: read`",
+                    "name the permissions",
+                )
+        places: list[tuple[tuple[str, ...], Any]] = [(("permissions",), top)]
+        places += [((*job.at, "permissions"), job.body.get("permissions")) for job in workflow.jobs]
+        for at, value in places:
+            if value == "write-all":
+                yield self._writes(workflow, at, "everything")
+            elif isinstance(value, Mapping):
+                for name, level in value.items():
+                    if level == "write" and name not in _MAY_WRITE:
+                        yield self._writes(workflow, (*at, name), name)
+
+    def _writes(self, workflow: Workflow, at: tuple[str, ...], name: str) -> Finding:
+        return self._finding(
+            workflow,
+            at,
+            f"the check's token may write {name}, and the check writes nothing",
+            "write `contents: read`; what comments or deploys belongs to a workflow of its own",
+            f"take write access to {name} away",
+        )
+
+    def _whole_tree(self, runner: _Runner) -> Iterator[Finding]:
+        """What is checked out is the commit that would be merged, whole."""
+        for at, uses, given in _actions(runner.job):
+            if not uses.startswith("actions/checkout@") or "path" in given:
+                continue
+            if "sparse-checkout" in given:
+                yield self._finding(
+                    runner.workflow,
+                    (*at, "with", "sparse-checkout"),
+                    "sparse-checkout: files that are not checked out are judged by nobody",
+                    "remove `sparse-checkout`",
+                    "check out everything",
+                )
+            for name, allowed in (("ref", _MERGED), ("repository", re.compile(r"github\.repository\b"))):
+                value = str(given.get(name) or "")
+                if value and not allowed.search(value):
+                    yield self._finding(
+                        runner.workflow,
+                        (*at, "with", name),
+                        f"{name}: {value} is not what would be merged, and that is what has to be judged",
+                        f"remove `{name}`",
+                        f"check out the default {name}",
+                        advice=name == "ref" and bool(_CHANGE_ALONE.search(value)),
+                    )
+
+    # --- findings ---------------------------------------------------------------------------------------------------
+
+    def _finding(
+        self,
+        workflow: Workflow,
+        at: tuple[str, ...],
+        message: str,
+        fix: str,
+        change: str,
+        *,
+        advice: bool = False,
+    ) -> Finding:
+        return Finding(
+            message=message,
+            help=fix,
+            change=change,
+            value=message,
+            place=self._place(workflow.path, workflow.line(*at)),
+            advice=advice,
+        )
+
+    def _place(self, path: str, line: int | None = None, column: int | None = None) -> Place:
+        return Place(path=tree_path(path, self.evidence.repo.tree.prefix), line=line, column=column)
+
+
+# --- reading a job --------------------------------------------------------------------------------------------------
+
+
+def _uses(runner: _Runner) -> list[_Use]:
+    job = runner.job
+    if job.uses is not None:
+        return [_Use(runner, job.at, job.body, None)] if _OURS.fullmatch(job.uses) else []
+    found: list[_Use] = []
+    for step in job.steps:
+        if step.uses is not None and _OURS.fullmatch(step.uses):
+            found.append(_Use(runner, step.at, step.body, None))
+        found += [
+            _Use(runner, step.at, step.body, command)
+            for command in _commands(runner, step)
+            if command.subcommand == "check"
+        ]
+    return found
+
+
+def _commands(runner: _Runner, step: Step) -> list[Command]:
+    if step.run is None or "releasegate" not in step.run:
+        return []
+    shells = [step.body.get("shell")]
+    for body in (runner.job.body, runner.workflow.body):
+        defaults = body.get("defaults")
+        run = defaults.get("run") if isinstance(defaults, Mapping) else None
+        shells.append(run.get("shell") if isinstance(run, Mapping) else None)
+    return commands(step.run, next((one for one in shells if isinstance(one, str)), None))
+
+
+def _actions(job: Job) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, Any]]]:
+    """(where, what, with) of each action and reusable workflow a job uses."""
+    for at, body in ((job.at, job.body), *((step.at, step.body) for step in job.steps)):
+        uses, given = body.get("uses"), body.get("with")
+        if isinstance(uses, str):
+            yield at, uses, given if isinstance(given, Mapping) else {}
+
+
+def _environments(runner: _Runner) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+    places = [((), runner.workflow.body), (runner.job.at, runner.job.body)]
+    for at, body in (*places, *((step.at, step.body) for step in runner.job.steps)):
+        env = body.get("env")
+        if isinstance(env, Mapping):
+            yield at, env
+
+
+def _condition(body: Mapping[str, Any]) -> str | None:
+    """An `if` without blanks and `${{ }}`; None where there is none."""
+    if body.get("if") is None:
+        return None
+    text = "".join(str(body["if"]).split())
+    inner = re.fullmatch(r"\$\{\{(.*)\}\}", text)
+    return (inner[1] if inner else text).lower()
+
+
+def _matrix(job: Job) -> bool:
+    strategy = job.body.get("strategy")
+    return isinstance(strategy, Mapping) and "matrix" in strategy
