@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from releasegate import config
 from releasegate.discover import appset, argo, discover
+from releasegate.discover.deployment import Deployment, deployment
 from releasegate.discover.files import Files
 from releasegate.model import ENVIRONMENT_NAME, Environment, Manifest, Release, Rendered, Tree, Unrendered
 
@@ -109,8 +110,8 @@ sets = st.fixed_dictionaries(
 def test_an_application_is_a_deployment_or_a_row(body: dict[str, Any]) -> None:
     repository = argo.Repository(Files(TREE), (), lambda _name: None)
     repository.consider([body])
-    read = argo.deployment(argo.Found(body=body, why=""), repository, {})
-    if isinstance(read, argo.Deployment):
+    read = deployment(argo.Found(body=body, why=""), repository, {})
+    if isinstance(read, Deployment):
         assert read.sources
     else:
         assert read.reason

@@ -205,7 +205,7 @@ def test_remote_children_are_releases_with_their_reason(tmp_path: Path) -> None:
 
 
 def test_a_child_that_is_not_understood_is_a_row_in_its_parents_environment(tmp_path: Path) -> None:
-    broken = child("web", "api", fileParameters=[{"name": "a", "path": "b"}])
+    broken = child("web", "api", fileParameters=["a"])
     rows = run(build(tmp_path, ROOT), Fake(lambda _release: [broken])).not_understood
     assert [(row.name, row.environment, row.blocking) for row in rows] == [("web", "dev", True), ("web", "prod", True)]
 

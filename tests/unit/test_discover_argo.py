@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from releasegate import config, yamlio
 from releasegate.discover import argo, discover, layout
+from releasegate.discover.deployment import Deployment, deployment
 from releasegate.discover.files import Files
 from releasegate.model import (
     DirectorySource,
@@ -204,7 +205,7 @@ def test_a_file_that_looks_like_an_application_and_is_no_yaml_is_a_row(tmp_path:
         (application("source: null\n"), "neither spec.source nor spec.sources"),
         (application(HERE).replace("name: api-prod, ", ""), "no metadata.name"),
         (application(f"sources:\n- repoURL: {URL}\n  ref: values\n"), "only references"),
-        (application(HERE + "  helm:\n    fileParameters: [{name: a, path: b}]\n"), "fileParameters"),
+        (application(HERE + "  helm:\n    fileParameters: [a]\n"), "fileParameters is no list of mappings"),
         (application("sourceHydrator: {drySource: {}}\n"), "sourceHydrator"),
         (application(HERE + "  helm: {values: {a: 1}}\n"), "helm.values is no string"),
         (application(HERE + "  helm: {valueFiles: a.yaml}\n"), "helm.valueFiles is no list of strings"),
@@ -317,8 +318,8 @@ def test_no_value_file_entry_ever_names_something_outside_the_tree(entry: str) -
     }
     body["spec"]["sources"] = [body["spec"]["source"], {"repoURL": URL, "ref": "v"}]  # type: ignore[index]
     repository = argo.Repository(Files(tree), (), lambda _name: None)
-    read = argo.deployment(argo.Found(body=body, why=""), repository, {})
-    assert isinstance(read, argo.Deployment)
+    read = deployment(argo.Found(body=body, why=""), repository, {})
+    assert isinstance(read, Deployment)
     for source in read.sources:
         for file in source.values_files if isinstance(source, HelmSource) else ():
             assert not file.path.startswith(("/", "../"))
@@ -441,16 +442,19 @@ def test_values_of_another_repository_are_named(tmp_path: Path) -> None:
     assert "https://github.com/acme/values" in unsupported(one(tmp_path, sources)).reason
 
 
-def test_a_second_chart_under_another_release_name_is_named(tmp_path: Path) -> None:
+def test_a_second_chart_under_another_release_name_is_told_so(tmp_path: Path) -> None:
     sources = f"""\
     sources:
       - {{repoURL: {URL}, path: helm/api, helm: {{releaseName: a}}}}
       - {{repoURL: {URL}, path: helm/api, helm: {{releaseName: b}}}}
     """
     release = one(tmp_path, sources)
-    assert release.helm_release == "a"
-    assert isinstance(release.sources[1], UnsupportedSource)
-    assert "release name" in release.sources[1].reason
+    first, second = release.sources
+    assert isinstance(first, HelmSource)
+    assert isinstance(second, HelmSource)
+    assert (release.helm_release, first.told) == ("a", None)
+    assert second.told is not None
+    assert second.told.helm_release == "b"
 
 
 # --- source types -------------------------------------------------------------------------------------------------
@@ -781,8 +785,8 @@ def test_no_text_makes_discovery_fail(url: str, name: str) -> None:
     tree = Tree(root="/nonexistent", files=())
     repository = argo.Repository(Files(tree), (), lambda _name: None)
     repository.consider([body])
-    read = argo.deployment(argo.Found(body=body, why=""), repository, layout.charts(Files(tree)))
-    assert isinstance(read, argo.Deployment) is bool(name)
+    read = deployment(argo.Found(body=body, why=""), repository, layout.charts(Files(tree)))
+    assert isinstance(read, Deployment) is bool(name)
 
 
 def test_places_count_lines_of_the_file_whichever_document_it_is() -> None:
@@ -790,3 +794,21 @@ def test_places_count_lines_of_the_file_whichever_document_it_is() -> None:
     documents = yamlio.documents(text)
     found = [each for document in documents for each in argo._of_document("a.yaml", document)]
     assert [str(each.at("/metadata/name")) for each in found] == ["a.yaml:5:18", "a.yaml:17:18"]
+
+
+def test_a_glob_of_the_config_that_matches_nothing_is_a_row_on_its_line(tmp_path: Path) -> None:
+    toml = '[environments.prod]\napplications = [\n  "api-*",\n  "apy-*",\n]\nvalues = ["envs/prd/*"]\n'
+    repo = run(build(tmp_path, {"argocd/app.yaml": application(HERE), "helm/api/Chart.yaml": CHART}), toml)
+    rows = [(str(row.place), row.reason, row.environment, row.blocking) for row in repo.not_understood]
+    assert rows == [
+        ("releasegate.toml:4", "'apy-*' matches no Application here", "prod", True),
+        ("releasegate.toml:6", "'envs/prd/*' matches no file here", "prod", True),
+    ]
+
+
+def test_a_cluster_of_the_config_names_the_environment_by_its_server(tmp_path: Path) -> None:
+    toml = '[[clusters]]\nname = "eu-prod"\nserver = "https://kubernetes.default.svc"\n'
+    text = application(HERE, name="api")
+    (release,) = run(build(tmp_path, {"argocd/app.yaml": text, "helm/api/Chart.yaml": CHART}), toml).releases
+    assert release.environment == "eu-prod"
+    assert "cluster eu-prod" in release.why

@@ -128,14 +128,25 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HelmTold:
+    """What helm is told besides values: the release's name and namespace, and the cluster to render for."""
+
+    helm_release: str
+    namespace: str
+    kube_version: str | None = None
+    api_versions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HelmSource:
     """A chart folder of the tree with everything Argo passes to helm, in its order of precedence (last wins).
 
     Order (argo-cd util/helm/cmd.go, docs/user-guide/helm.md): chart values.yaml < `values_files` in order
     < `inline` < `parameters`. Discovery has already expanded globs, dropped files that are absent under
     ignoreMissingValueFiles, and let `valuesObject` void `values`.
-    `file_parameters` are (name, path relative to ROOT) pairs for `--set-file`.
+    `file_parameters` are (name, path relative to ROOT) pairs for `--set-file`, `file_places` where each is named.
     `revision`: another commit's tree (full sha) that this source is rendered from; None is the judged tree.
+    `told` is set where a source of several differs from the Application's first chart, which the Release speaks for.
     """
 
     chart: str
@@ -143,9 +154,11 @@ class HelmSource:
     inline: InlineValues | None = None
     parameters: tuple[Parameter, ...] = ()
     file_parameters: tuple[tuple[str, str], ...] = ()
+    file_places: tuple[Place | None, ...] = ()
     skip_crds: bool = False
     skip_tests: bool = False
     revision: str | None = None
+    told: HelmTold | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

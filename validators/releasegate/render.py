@@ -214,9 +214,18 @@ def _of_source(index: int, source: HelmSource, texts: Mapping[str, str]) -> dict
 
 
 def _named_at(source: Source, path: str) -> Place | None:
-    """Where the Application names a values file: what a person edits when the file is not there."""
-    files = source.values_files if isinstance(source, HelmSource) else ()
-    return next((file.place for file in files if file.path == path), None)
+    """Where the Application names a file that it hands to helm: what a person edits when the file is not there."""
+    if not isinstance(source, HelmSource):
+        return None
+    named = [(file.path, file.place) for file in source.values_files]
+    named += [(file, place) for (_, file), place in zip(source.file_parameters, source.file_places, strict=False)]
+    return next((place for file, place in named if file == path), None)
+
+
+def _list_with(source: Source, path: str) -> str:
+    """Which list of the Application names the file."""
+    parameters = source.file_parameters if isinstance(source, HelmSource) else ()
+    return "fileParameters" if any(file == path for _, file in parameters) else "valueFiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,7 +441,7 @@ class Renderer:
                         reason=f"{path} cannot be read: {error.strerror}",
                         remedy="commit the folder, or mend the Application's spec.source.path"
                         if path == getattr(source, "chart", None)
-                        else "commit the file, or take it out of the Application's valueFiles",
+                        else f"commit the file, or take it out of the Application's {_list_with(source, path)}",
                         place=_named_at(source, path) or Place(path=path),
                     )
                 )
@@ -513,9 +522,7 @@ class Renderer:
                 name: file.read_bytes().decode(errors="replace") for name, file in files if _TEMPLATE.match(name)
             }
         texts = self._templates[chart]
-        kept = {
-            name for name, text in texts.items() if name in wanted or _PARTIAL.search(name) or "define" in text
-        }
+        kept = {name for name, text in texts.items() if name in wanted or _PARTIAL.search(name) or "define" in text}
         waiting = list(kept)
         while waiting:
             text = texts[waiting.pop()]
@@ -574,12 +581,13 @@ class Renderer:
             values.append((sandbox.write(text), text))
         copies += [path for _, path in source.file_parameters]
         known = self._api_versions(environment)
+        told = source.told or release
         request = helm.TemplateRequest(
             chart=str(sandbox.place(source.chart)),
-            release_name=release.helm_release,
-            namespace=release.namespace,
-            kube_version=release.kube_version or f"{environment.kubernetes}.0",  # Argo passes a full version
-            api_versions=tuple(sorted({*known, *release.api_versions, *environment.api_versions})),
+            release_name=told.helm_release,
+            namespace=told.namespace,
+            kube_version=told.kube_version or f"{environment.kubernetes}.0",  # Argo passes a full version
+            api_versions=tuple(sorted({*known, *told.api_versions, *environment.api_versions})),
             values_files=tuple(str(path) for path, _ in values),
             sets=tuple(
                 (one.name, texts.get(_parameter(one), one.value), one.force_string) for one in source.parameters
@@ -710,7 +718,9 @@ def _mend(error: helm.TemplateError) -> str:
     if path.startswith("/") or path == "values.yaml":
         what = "mend the YAML of the values file"
     elif path.endswith("Chart.yaml") or "Chart.yaml" in error.message:
-        what = "give the chart a Chart.yaml with apiVersion, name and version, or mend the Application's spec.source.path"
+        what = (
+            "give the chart a Chart.yaml with apiVersion, name and version, or mend the Application's spec.source.path"
+        )
     elif "missing in charts/ directory" in error.message:
         what = "vendor the dependencies: `helm dependency build` in the chart's folder, and commit charts/"
     else:

@@ -15,8 +15,9 @@ from typing import Any
 from releasegate import yamlio
 from releasegate.config import FILE, Config, matches
 from releasegate.discover import appset, argo, layout
-from releasegate.discover.argo import Deployment, Found, mapping, string
-from releasegate.discover.files import Files, Unreadable
+from releasegate.discover.argo import Found, mapping, string
+from releasegate.discover.deployment import Deployment, deployment
+from releasegate.discover.files import Files, Unreadable, normal
 from releasegate.model import (
     DEFAULT_ENVIRONMENT,
     Application,
@@ -90,6 +91,7 @@ class _Discovery:
     accounted: set[str] = field(default_factory=set)  # charts that are a release, a row, or undeployed
     referenced: set[str] = field(default_factory=set)
     environments: dict[str, Environment] = field(default_factory=dict)
+    used_globs: set[tuple[str, int]] = field(default_factory=set)  # of `applications` of the config
     projects: list[Project] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,6 +115,7 @@ class _Discovery:
         self._other_roots()
         self._charts_by_name()
         self._other_tools()
+        self._idle_globs()
         return self._finished()
 
     # --- Applications -------------------------------------------------------------------------------------------------
@@ -125,11 +128,13 @@ class _Discovery:
         self.repository.consider(_template_of(one.body) for one in found if one.kind == "ApplicationSet")
         for index, one in enumerate(found):
             parent = parents[index] if parents is not None else None
+            self.used_globs.update(self._globs_of(one))
             if one.kind == "Application":
                 pairs.append((one, parent))
                 continue
             generated = appset.applications(one, self.repository, self.config.clusters)
             pairs += [(each, parent) for each in generated.applications]
+            self.used_globs.update(glob for each in generated.applications for glob in self._globs_of(each))
             self.rows += [
                 row if parent is None else replace(row, environment=parent.release.environment)
                 for row in generated.rows
@@ -137,7 +142,7 @@ class _Discovery:
             self.referenced.update(generated.read)
         deployments: list[tuple[Found, _Draft | None, Deployment]] = []
         for one, parent in pairs:
-            read = argo.deployment(one, self.repository, self.charts)
+            read = deployment(one, self.repository, self.charts)
             if isinstance(read, NotUnderstood):
                 environment = parent.release.environment if parent is not None else None
                 self.rows.append(replace(read, environment=environment))
@@ -249,11 +254,40 @@ class _Discovery:
         return any(one.release.application and one.release.application.name == application.name for one in named)
 
     def _configured_environment(self, one: Found) -> str | None:
+        return next((environment for environment, _ in self._globs_of(one)), None)
+
+    def _globs_of(self, one: Found) -> list[tuple[str, int]]:
+        """Which `applications` globs of the config match its name or file: (environment, index of the glob)."""
         names = [one.name] if one.place is None else [one.name, one.place.path]
+        return [
+            (environment, index)
+            for environment, configured in self.config.environments.items()
+            for index, pattern in enumerate(configured.applications)
+            if any(matches(pattern, name) for name in names)
+        ]
+
+    def _idle_globs(self) -> None:
+        """A glob of the config that matches nothing: what it was written for is judged as another environment's."""
         for environment, configured in self.config.environments.items():
-            if any(matches(pattern, name) for pattern in configured.applications for name in names):
-                return environment
-        return None
+            for index, pattern in enumerate(configured.applications):
+                if (environment, index) not in self.used_globs:
+                    self._idle_glob(environment, "applications", index, f"{pattern!r} matches no Application here")
+            for index, pattern in enumerate(configured.values):
+                if not any(matches(pattern, path) for path in self.tree.files):
+                    self._idle_glob(environment, "values", index, f"{pattern!r} matches no file here")
+
+    def _idle_glob(self, environment: str, key: str, index: int, reason: str) -> None:
+        table = ("environments", environment, key)
+        line = self.config.lines.get((*table, index)) or self.config.lines.get(table)
+        self.rows.append(
+            NotUnderstood(
+                what=f"{key} of [environments.{environment}]",
+                reason=reason,
+                remedy="mend the glob, or remove it: what it was meant for is judged as another environment's",
+                place=Place(path=FILE, line=line),
+                environment=environment,
+            )
+        )
 
     def _environment_of(self, one: Found, read: Deployment, inherited: tuple[str, str] | None) -> tuple[str, str]:
         """Name the environment of an Application, with the reason."""
@@ -283,8 +317,13 @@ class _Discovery:
         if affix is not None:
             return affix, f"name {one.name}"
         destination = mapping(spec.get("destination"))
-        for key in ("name", "namespace"):
-            text = string(destination.get(key))
+        server = string(destination.get("server"))
+        cluster = next((one.name for one in self.config.clusters if one.server == server), "")
+        for key, text in (
+            ("name", string(destination.get("name"))),
+            (f"server {server}, cluster", cluster),
+            ("namespace", string(destination.get("namespace"))),
+        ):
             found = layout.of_name(text, self.known)
             if found is not None:
                 return found, f"destination {key} {text}"
@@ -495,7 +534,7 @@ class _Discovery:
             return f"its values leave {', '.join(unset[:3])} unset"
         for one in applications:
             self.repository.consider([one.body])
-            read = argo.deployment(one, self.repository, self.charts)
+            read = deployment(one, self.repository, self.charts)
             if not isinstance(read, Deployment):
                 continue
             if read.missing:
@@ -541,7 +580,7 @@ class _Discovery:
             found = _applications_in(answer)
             self.repository.consider(one.body for one in found if one.kind == "Application")
             for one in found:
-                read = argo.deployment(one, self.repository, self.charts) if one.kind == "Application" else None
+                read = deployment(one, self.repository, self.charts) if one.kind == "Application" else None
                 if isinstance(read, Deployment):
                     pointed |= set(read.paths) - set(draft.paths)
         return pointed
@@ -617,7 +656,7 @@ class _Discovery:
     def _charts_by_name(self) -> None:
         """Every chart that is left: in the environments its values files name, else once in `default`, or a row."""
         dependencies = {
-            self.files.local(_join(chart.path, where.removeprefix("file://")))
+            normal(_join(chart.path, where.removeprefix("file://")))
             for chart in self.charts.values()
             for _, where in chart.dependencies
             if where.startswith("file://")
@@ -717,7 +756,7 @@ class _Discovery:
             for key in ("resources", "bases", "components"):
                 entries = body.get(key)
                 for entry in entries if isinstance(entries, list) else []:
-                    local = self.files.local(_join(folder or ".", string(entry)))
+                    local = normal(_join(folder or ".", string(entry)))
                     if local is not None and local != (folder or "."):
                         used.add(local)
         return used
@@ -838,6 +877,7 @@ def _unplaced(sources: Sequence[Any]) -> list[Any]:
                     values_files=tuple(replace(one, place=None) for one in source.values_files),
                     inline=replace(source.inline, place=None) if source.inline else None,
                     parameters=tuple(replace(one, place=None) for one in source.parameters),
+                    file_places=(),
                 )
             )
         else:

@@ -86,11 +86,9 @@ class Files:
 
     def local(self, repo_path: str) -> str | None:
         """Turn a repo path into a tree path; None when it is outside ROOT (or outside the repo)."""
-        path = posixpath.normpath(repo_path.strip("/") or ".")
-        if path.startswith("../") or path == "..":
-            return None
+        path = normal(repo_path.strip("/") or ".")
         prefix = self.tree.prefix
-        if not prefix:
+        if path is None or not prefix:
             return path
         if path == prefix:
             return "."
@@ -142,6 +140,12 @@ def _ancestors(path: str) -> Iterator[str]:
 def _own_files_first(path: str) -> list[tuple[int, str]]:
     *folders, name = path.split("/")
     return [*((1, folder) for folder in folders), (0, name)]
+
+
+def normal(path: str) -> str | None:
+    """Return a path without `.` and `..`; None when it leaves the folder it counts from."""
+    made = posixpath.normpath(path)
+    return None if made == ".." or made.startswith("../") else made
 
 
 def is_glob(path: str) -> bool:
