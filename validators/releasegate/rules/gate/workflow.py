@@ -81,7 +81,7 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
         elif path.count("/") > FOLDER.count("/") + 1:
             yield judged.stray(path, found)
         elif isinstance(found, Broken):
-            yield judged.broken(found)
+            yield judged.broken(found, evidence.shared.top)
         else:
             judged.workflows[path] = found
     yield from judged.all()
@@ -172,10 +172,12 @@ class _Judged:
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self.workflows: dict[str, Workflow] = {}
+        self.gate_unread = False  # it may be in a workflow that cannot be read: that is the finding then
 
     # --- files ------------------------------------------------------------------------------------------------------
 
-    def broken(self, one: Broken) -> Finding:
+    def broken(self, one: Broken, top: Files) -> Finding:
+        self.gate_unread = self.gate_unread or "releasegate" in top.text(one.path)
         return Finding(
             message=f"GitHub runs nothing of this workflow: {one.message}",
             help=one.help,
@@ -202,6 +204,8 @@ class _Judged:
             yield from self._safe(workflow)
         gates = self._gates(ours)
         idle = None if gates else self._idle(mentioned=not ours)
+        if self.gate_unread and not gates:
+            return
         if idle is not None:
             yield self._runs_nothing(idle)
         elif ours and not gates:
@@ -395,7 +399,7 @@ class _Judged:
             yield self._finding(
                 runner.workflow,
                 (*runner.job.at, "continue-on-error"),
-                f"continue-on-error: the job {runner.job.id} passes also when it fails",
+                f"continue-on-error: the workflow passes also when its job {runner.job.id} fails",
                 "remove `continue-on-error`",
                 "remove continue-on-error",
             )
