@@ -18,6 +18,7 @@ def test_the_rules_of_this_release() -> None:
     assert [one.id for one in RULES] == [
         "argo/project-allows",
         "argo/sync-policy",
+        "argo/windows",
         "gate/workflow",
         "images/digest-live",
         "images/digest-only",
