@@ -34,6 +34,14 @@ def helm_3() -> store.Tool:
     return found
 
 
+@pytest.fixture(scope="session")
+def promtool() -> store.Tool:
+    """The locked promtool, from RELEASEGATE_TOOLS, the tool cache, or PATH."""
+    found = store.find("promtool")
+    assert isinstance(found, store.Tool), f"{found}: run `make setup`"
+    return found
+
+
 CHART = """\
 apiVersion: v2
 name: api

@@ -749,3 +749,20 @@ def test_another_program_is_only_a_table_more(tmp_path: Path, monkeypatch: pytes
     store.install(["promtool"], progress=lambda _line: None)
     assert seen.read_text() == "github.com/prometheus/prometheus/cmd/promtool@v0.316.0"
     assert [row.name for row in store.listing()] == ["promtool"]
+
+
+def test_the_version_of_a_module_is_told_as_the_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    promtool = store.locked()["promtool"]
+    assert promtool.filled(promtool.module_version) == "0.316.0"
+    told = {"0.316.0": "3.16.0", "0.302.11": "3.2.11", "0.45.0": None, "3.16.0": None}
+    assert {version: store._of_module(promtool, version) for version in told} == told
+    seen = tmp_path / "seen"
+    fake_go(tmp_path / "path", "go1.26.8", f"open({str(seen)!r}, 'w').write(' '.join(sys.argv)); sys.exit(1)")
+    lock(monkeypatch, promtool=promtool)
+    store.install(["promtool@3.5.1"], progress=lambda _line: None)
+    assert seen.read_text().endswith("github.com/prometheus/prometheus/cmd/promtool@v0.305.1")
+    assert " -tags=remove_all_sd,enable_" in seen.read_text()
+
+
+def test_the_promtool_that_is_built_says_its_version(promtool: Tool) -> None:
+    assert store.in_range(promtool.identity.version, ">=3,<4")
