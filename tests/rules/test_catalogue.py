@@ -33,6 +33,7 @@ def test_the_rules_of_this_release() -> None:
         "references/resolve",
         "render/deterministic",
         "render/succeeds",
+        "render/values-known",
         "render/values-plain",
         "schema/served",
         "schema/unique",

@@ -21,6 +21,7 @@ LAYERS = {
     "git": 1,
     "tools": 1,
     "schemas": 2,
+    "chartreads": 2,
     "chartvalues": 2,
     "discover": 2,
     "render": 2,
