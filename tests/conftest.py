@@ -161,3 +161,11 @@ def helm_worker() -> store.Tool:
     found = store.find("releasegate-helm-worker")
     assert isinstance(found, store.Tool), f"{found}: run `make setup`"
     return found
+
+
+@pytest.fixture(scope="session")
+def conftest() -> store.Tool:
+    """The locked conftest, from RELEASEGATE_TOOLS, the tool cache, or PATH."""
+    found = store.find("conftest")
+    assert isinstance(found, store.Tool), f"{found}: run `make setup`"
+    return found

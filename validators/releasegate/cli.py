@@ -149,10 +149,11 @@ def owners(paths: tuple[str, ...], root: Path, *, as_json: bool) -> int:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def rules(*, as_json: bool) -> int:
-    """List the rules."""
-    from releasegate.rules import catalogue  # noqa: PLC0415
+    """List the rules, and the policies of the config repo here."""
+    from releasegate.rules import rego  # noqa: PLC0415
 
-    known = catalogue()
+    with _usage_errors(None):
+        known = rego.rules_at(Path())
     if as_json:
         rows = [{"id": one.id, "scope": one.scope, "kind": one.kind, "summary": one.summary} for one in known]
         click.echo(json.dumps(rows, indent=1))
@@ -167,10 +168,11 @@ def rules(*, as_json: bool) -> int:
 def explain(rule: str) -> int:
     """Print the page of a rule: what, why, how to mend it, a bad and a good example."""
     from releasegate.report import page  # noqa: PLC0415
-    from releasegate.rules import catalogue  # noqa: PLC0415
+    from releasegate.rules import rego  # noqa: PLC0415
     from releasegate.usage import near  # noqa: PLC0415
 
-    known = {one.id: one for one in catalogue()}
+    with _usage_errors(None):
+        known = {one.id: one for one in rego.rules_at(Path())}
     if rule not in known:
         raise click.UsageError(f"no rule {rule!r}{near(rule, known)}; `releasegate rules` lists them")
     click.echo(page.text(known[rule]))

@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import re
+import textwrap
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -20,14 +21,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from releasegate import k8s, process, yamlio
+from releasegate import git, k8s, process, yamlio
 from releasegate.cache import key_of
 from releasegate.config import ConfigError
 from releasegate.discover.files import Files, Unreadable
 from releasegate.manifests import manifests_of
 from releasegate.model import Finding, Kind, Manifest, Place, Release, Rendered, Scope, Tree, Unjudged, Unrendered
 from releasegate.render import seconds
-from releasegate.rules import Evidence, Rule, Shared
+from releasegate.rules import Evidence, Rule, Shared, catalogue
 from releasegate.tools import conftest, store
 
 FOLDER = "policies"
@@ -113,6 +114,8 @@ def shipped() -> Bundle:
 
 def of_repo(files: Files) -> Bundle:
     """Return the policies of a checked repo. Raises ConfigError when one has the id of a shipped one."""
+    if os.path.realpath(files.tree.root) == os.path.realpath(shipped_folder()):
+        return Bundle()  # this project's own checkout: what it ships, it ships once
     bundle = read(files)
     ours = {one.id for one in shipped().policies}
     clashes = [
@@ -134,6 +137,12 @@ def of_repo(files: Files) -> Bundle:
         libraries={**shipped().libraries, **bundle.libraries},
         misplaced=bundle.misplaced,
     )
+
+
+def rules_at(root: Path) -> list[Rule]:
+    """Return every rule of a run at `root`, sorted by id: what ships and the repo's own. Raises ConfigError."""
+    own = of_repo(Files(git.work_tree(root))) if (root / FOLDER).is_dir() else Bundle()
+    return sorted((*catalogue(), *rules(own)), key=lambda rule: rule.id)
 
 
 def read(files: Files) -> Bundle:
@@ -199,20 +208,24 @@ def _policy(files: Files, category: str, name: str) -> Policy:
     key = f"{FOLDER}/{category}/{name}"
     path = f"{key}/{name}.rego"
     namespace = f"{FOLDER}.{category}.{name}".replace("-", "_")
+    text = ""
     try:
-        text = files.text(path)
+        text = _text(files, path, key)
         made = _from_text(key, namespace, path, text)
-        examples = {example: files.text(f"{key}/{example}.yaml") for example in ("bad", "good")}
-        bad = tuple(_canary(made, f"{key}/bad.yaml", examples["bad"]))
-    except Unreadable as error:
-        missing = next((one for one in (path, f"{key}/bad.yaml", f"{key}/good.yaml") if one not in files), path)
-        place = Place(path=path if path in files else key)
-        what = "is missing" if missing not in files else str(error)
-        problem = Problem(place, f"{missing} {what}", f"a policy is {_SHAPE}")
-        return Policy(id=key, namespace=namespace, path=path, text="", problem=problem)
+        examples = {example: _text(files, f"{key}/{example}.yaml", path) for example in ("bad", "good")}
+        return replace(made, bad=tuple(_canary(made, f"{key}/bad.yaml", examples["bad"])), examples=examples)
     except _Wrong as error:
         return Policy(id=key, namespace=namespace, path=path, text=text, problem=error.problem)
-    return replace(made, bad=bad, examples=examples)
+
+
+def _text(files: Files, path: str, otherwise: str) -> str:
+    """The text of a file of a policy; where it is missing the problem is told at `otherwise`."""
+    if path not in files:
+        raise _Wrong(otherwise, None, f"{path} is missing", f"a policy is {_SHAPE}")
+    try:
+        return files.text(path)
+    except Unreadable as error:
+        raise _Wrong(path, None, str(error), "commit a plain text file") from None
 
 
 class _Wrong(Exception):
@@ -319,11 +332,9 @@ def _canary(policy: Policy, path: str, text: str) -> Iterator[bytes]:
             raise _Wrong(path, None, "holds a document that is no single Kubernetes object", remedy)
         manifest = made[0]
         if not policy.judges(manifest.body):
-            raise _Wrong(path, manifest.line, f"a {manifest.kind} is not among the kinds the policy judges", remedy)
-        content = _json(manifest.body)
-        if content is None:
-            raise _Wrong(path, manifest.line, "holds a number that JSON does not know", remedy)
-        yield content
+            kind = f"a {manifest.kind}" if manifest.kind else "a document without kind"
+            raise _Wrong(path, manifest.line, f"{kind} is not among the kinds the policy judges", remedy)
+        yield json.dumps(manifest.body, separators=(",", ":")).encode()
 
 
 def _json(body: Mapping[str, Any]) -> bytes | None:
@@ -491,10 +502,8 @@ def _page(policy: Policy) -> str:
     """The page in the form of a Python rule's docstring."""
     if policy.problem is not None:
         return f"This policy cannot be run.\n\nWhy: {policy.problem.reason}\n\nFix: {policy.problem.remedy}"
-    parts = [policy.title]
-    if policy.description:
-        parts.append(policy.description)
-    parts += [f"Why: {policy.why}", f"Fix: {policy.fix}"]
+    texts = [policy.title, " ".join(policy.description.split()), f"Why: {policy.why}", f"Fix: {policy.fix}"]
+    parts = [textwrap.fill(text, 116, break_long_words=False, break_on_hyphens=False) for text in texts if text]
     for word in ("Bad", "Good"):
         example = policy.examples[word.lower()].strip("\n")
         parts.append(f"{word}:\n" + "\n".join(f"    {line}".rstrip() for line in example.splitlines()))
