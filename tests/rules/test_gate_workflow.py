@@ -9,8 +9,9 @@ import pytest
 
 from releasegate.config import Config
 from releasegate.evaluate import judge
-from releasegate.model import CaseId, Finding, Level, Outcome, Place, Repo, Tree, Verdict
+from releasegate.model import CaseId, Finding, Level, Outcome, Place, Repo, ToolIdentity, Tree, Verdict
 from releasegate.rules import Evidence, Shared, catalogue
+from releasegate.tools import actionlint, store
 
 RULE = next(one for one in catalogue() if one.id == "gate/workflow")
 GOOD = textwrap.dedent(RULE.doc.split("Good:", 1)[1]).lstrip("\n")
@@ -400,6 +401,28 @@ def test_a_file_that_is_no_text_is_not_judged(tmp_path: Path) -> None:
     (tmp_path / ".github/workflows").mkdir(parents=True)
     (tmp_path / ".github/workflows/a.yml").write_bytes(b"on: \xff\n")
     assert verdict(tmp_path).outcome is Outcome.NOT_EVALUATED
+
+
+def test_what_actionlint_says_counts_for_the_gate_and_is_advice_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = store.Tool(ToolIdentity(name="actionlint", version="1.7.12", origin="path", sha256="", path="/actionlint"))
+    monkeypatch.setattr(Shared, "tool", lambda _self, _name: tool)
+    asked: list[str] = []
+
+    def said(_tool: store.Tool, workflows: dict[str, str]) -> list[actionlint.Problem]:
+        asked.extend(workflows)
+        return [actionlint.Problem(path, 2, 3, kind, "no") for path in workflows for kind in ("events", "runner-label")]
+
+    monkeypatch.setattr(actionlint, "judge", said)
+    judged = verdict(tmp_path, gate=GOOD, other=LINT, broken="a: [")
+    assert asked == [".github/workflows/other.yml", GATE], "one that is not YAML is told already"
+    assert {(one.place.path, one.change) for one in judged.findings if one.place and not one.advice} == {
+        (GATE, "mend events: no"),
+        (".github/workflows/broken.yml", "mend the workflow"),
+    }
+    monkeypatch.setattr(actionlint, "judge", lambda *_: actionlint.Unavailable("it did not end"))
+    assert verdict(tmp_path, gate=GOOD).outcome is Outcome.NOT_EVALUATED
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class _Made:
 
 
 def install(names: Sequence[str], *, progress: Progress) -> list[Tool | ToolMissing]:
-    """Have each named program in the cache, or say why not; without names all of the lock, in its order.
+    """Have each named program in the cache, or say why not; without names all of the lock but the optional ones.
 
     A name may carry a version, "helm@3.16.1". Programs are built in parallel, except that one which shares most
     packages with another waits for it. What is already there and whole is used again without any network.
@@ -101,7 +101,8 @@ def install(names: Sequence[str], *, progress: Progress) -> list[Tool | ToolMiss
     then, from several threads. An interrupt stops all builds. Raises store.UnknownTool for a name not in the lock.
     """
     wanted: dict[str, Entry | ToolMissing] = {}
-    for name in names or [entry.name for entry in store.locked().values() if not entry.toolchain]:
+    needed = [entry.name for entry in store.locked().values() if not entry.toolchain and not entry.optional]
+    for name in names or needed:
         wanted.setdefault(name, _entry(name))
     entries = {name: entry for name, entry in wanted.items() if isinstance(entry, Entry)}
     results = _in_parallel(entries, progress)

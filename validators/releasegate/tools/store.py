@@ -97,6 +97,7 @@ class Entry:
     source: str = ""
     links: str = ""
     toolchain: bool = False
+    optional: bool = False
     wheel: str = ""
     wheel_sha256: tuple[str, ...] = ()
     archive: Archive | None = None
@@ -229,7 +230,7 @@ def wanted(pins: Mapping[str, str]) -> list[str]:
     names = []
     for entry in locked().values():
         idle = entry.links and pins.get(entry.after, entry.version) != entry.version
-        if not entry.toolchain and not idle:
+        if not entry.toolchain and not entry.optional and not idle:
             names.append(f"{entry.name}@{pins[entry.name]}" if entry.name in pins else entry.name)
     return names
 

@@ -13,6 +13,8 @@ from releasegate.discover.owners import tree_path
 from releasegate.discover.workflows import FOLDER, Broken, Command, Job, Step, Workflow, commands, read, strings
 from releasegate.model import Finding, Kind, Place, Scope, Unjudged
 from releasegate.rules import Evidence, rule
+from releasegate.tools import actionlint
+from releasegate.tools.store import Tool
 
 GATE = "gate"
 
@@ -85,6 +87,7 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
         else:
             judged.workflows[path] = found
     yield from judged.all()
+    yield from judged.by_actionlint()
 
 
 def _read(path: str, top: Files) -> Workflow | Broken | Unjudged:
@@ -121,6 +124,8 @@ _ALWAYS = {"always()", "true"}
 _NOT_CANCELLED = {"!cancelled()", "success()||failure()", "failure()||success()"}
 _MERGED = re.compile(r"github\.sha|github\.ref\b|github\.event\.merge_group\.head_sha|GITHUB_SHA")
 _CHANGE_ALONE = re.compile(r"pull_request\.head\.(sha|ref)|github\.head_ref")
+# Of actionlint's rules those that read the workflow only. Others ask a list of actions or runner labels, which ages.
+_SURE = {"syntax-check", "events", "expression", "glob", "id", "if-cond", "job-needs", "permissions", "workflow-call"}
 # A change that is judged runs no code of its own; uploading SARIF is the one thing a gate may write.
 _MAY_WRITE = {"security-events"}
 _EVENT = "pull_request"
@@ -226,6 +231,31 @@ class _Judged:
             )
         for gate in gates:
             yield from self._required(gate)
+
+    def by_actionlint(self) -> Iterator[Finding | Unjudged]:
+        """Ask actionlint where it is installed; what it says of other people's workflows is advice."""
+        tool = self.evidence.shared.tool("actionlint") if self.workflows else None
+        if not isinstance(tool, Tool):
+            return
+        top = self.evidence.shared.top
+        said = actionlint.judge(tool, {path: top.text(path) for path in self.workflows})
+        if isinstance(said, actionlint.Unavailable):
+            yield Unjudged(
+                reason=said.reason,
+                remedy="releasegate tools install actionlint, or take it off PATH",
+                group="actionlint gives no answer",
+                place=self._place(FOLDER),
+            )
+            return
+        for one in said:
+            yield Finding(
+                message=f"actionlint: {one.message} [{one.kind}]",
+                help="mend the workflow as actionlint says",
+                change=f"mend {one.kind}: {one.message}",
+                value=one.message,
+                place=self._place(one.path, one.line, one.column),
+                advice=one.kind not in _SURE or not self._runs(self.workflows[one.path]),
+            )
 
     # --- which job is the gate --------------------------------------------------------------------------------------
 
