@@ -11,6 +11,7 @@ what is rendered, or nothing turns up, the template is named.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # `releasegate lint` needs none of it
     from releasegate.discover.files import Files
 
 MAX_LEVELS = 8  # of app-of-apps, as discovery follows them
-MAX_ROUNDS = 6  # renders that confirm what one render found
+MAX_ROUNDS = 6  # renders of one release that confirm what one render found
 AT_A_TIME = 64  # marked renders under way
 MAX_FILES = 2000  # of one chart that templates may load
 MAX_FILE = 64 << 10
@@ -65,10 +66,10 @@ class Locator:
         """
         self._files = files
         self._probe = probe
-        self._rendered = rendered
+        self._rendered = functools.cache(rendered)
         self._scalars: dict[str, list[yamlio.Scalar]] = {}
         self._loads: dict[str, bool] = {}
-        self._learned: set[tuple[object, ...]] = set()
+        self._conditions: dict[str, marks.Conditions] = {}
         self._written: dict[template_lines.Name, Place | None] = {}
         self.probes = 0
 
@@ -152,71 +153,70 @@ class Locator:
         for rendered, target in targets:
             if target.pointer is not None and target.text:
                 looks.setdefault(rendered.release.id, _Look(rendered)).targets.append(target)
-        found: dict[Target, Leaf] = {}
         open_ = list(looks.values())
         for start in range(0, len(open_), AT_A_TIME):
-            for look in self._look(open_[start : start + AT_A_TIME]):
-                for target, number in look.found.items():
-                    found[target] = look.numbers[number][0]
-                    self._learned.add((*target.name, found[target].input.role, found[target].pointer))
+            self._look(open_[start : start + AT_A_TIME])
+        found = {target: look.numbers[number][0] for look in open_ for target, number in look.found.items()}
         return [found.get(target) for _, target in targets]
 
-    def _look(self, looks: Sequence[_Look]) -> Sequence[_Look]:
+    def _look(self, looks: Sequence[_Look]) -> None:
+        """Marks that no condition of the templates can see, all at once; then those that one may, each confirmed alone."""
         for look in looks:
             look.numbers = marks.numbered(self._leaves(look.rendered.release, look.targets))
-        # What fed a place in another release of the chart most likely does here: fewer marks need no second look.
-        likely = [(look, self._likely(look)) for look in looks]
-        self._mark((look, numbers) for look, numbers in likely)
-        rest = [look for look, numbers in likely if len(numbers) < len(look.numbers) and look.is_open]
-        self._mark((look, set(look.numbers)) for look in rest)
-        # A mark that broke a condition (`if gt .Values.replicas 1`) took all others with it.
-        self._mark(
-            (look, look.strings) for look in looks if not look.rendered_once and look.strings < set(look.numbers)
-        )
-        self._confirm(looks)
-        return looks
+            look.seen = self._seen(look)
+        plain = [(look, set(look.numbers) - look.seen) for look in looks]
+        failed = [look for look, again in self._mark(plain) if not again]
+        # A mark that broke a template took all others with it: a number that is no number any more.
+        self._mark((look, look.strings - look.seen) for look in failed)
+        open_ = [(look, look.open & look.seen) for look in looks]
+        self._mark(open_)
+        self._confirm([(look, numbers) for look, numbers in open_ if len(numbers) > 1])
 
-    def _likely(self, look: _Look) -> set[int]:
-        chosen: set[int] = set()
-        for target in look.targets:
-            members = {
-                number
-                for number, leaves in look.numbers.items()
-                if any((*target.name, leaf.input.role, leaf.pointer) in self._learned for leaf in leaves)
-            }
-            if not members:
-                return set(look.numbers)
-            chosen |= members
-        return chosen
-
-    def _mark(self, wanted: Iterable[tuple[_Look, set[int]]]) -> None:
-        """Render with these marks, all releases side by side, and note what arrived."""
+    def _mark(self, wanted: Iterable[tuple[_Look, set[int]]]) -> list[tuple[_Look, bool]]:
+        """Render with these marks, all releases side by side; note what arrived, and tell which rendered."""
         begun = [(look, numbers, self._begin(look, numbers)) for look, numbers in wanted if numbers]
-        for look, numbers, answer in begun:
+        told = []
+        for look, _, answer in begun:
             again = answer()
+            told.append((look, isinstance(again, Rendered)))
             if isinstance(again, Rendered):
-                look.rendered_once = True
-                look.marked = numbers
-                look.found = look.read(again)
+                arrived = look.read(again)
+                look.found |= {target: one for target, one in arrived.items() if target not in look.found}
+        return told
 
-    def _confirm(self, looks: Sequence[_Look]) -> None:
-        """What arrived among other marks has to arrive without them: a mark may have changed a condition."""
-        begun: list[tuple[_Look, set[int], Callable[[], Rendered | Unrendered]]] = []
-        for look in looks:
-            groups = marks.rounds(look.found, look.numbers, MAX_ROUNDS)
-            if groups == [look.marked]:
-                continue
-            sure = set().union(*groups)
-            look.found = {target: number for target, number in look.found.items() if number in sure}
-            begun += [(look, group, self._begin(look, group)) for group in groups]
-        for look, group, answer in begun:
-            again = answer()
-            seen = look.read(again) if isinstance(again, Rendered) else {}
+    def _confirm(self, wanted: Sequence[tuple[_Look, set[int]]]) -> None:
+        """What arrived among marks that change conditions has to arrive alone: then an edit of it is what changed."""
+        begun = []
+        for look, numbers in wanted:
+            arrived = sorted(set(look.found.values()) & numbers)
             look.found = {
                 target: number
                 for target, number in look.found.items()
-                if number not in group or seen.get(target) == number
+                if number not in numbers or number in arrived[:MAX_ROUNDS]
             }
+            begun += [(look, number, self._begin(look, {number})) for number in arrived[:MAX_ROUNDS]]
+        for look, number, answer in begun:
+            again = answer()
+            alone = look.read(again) if isinstance(again, Rendered) else {}
+            look.found = {
+                target: one for target, one in look.found.items() if one != number or alone.get(target) == number
+            }
+
+    def _seen(self, look: _Look) -> set[int]:
+        """The marks that a condition of the release's templates may see."""
+        charts = [one.chart for one in look.rendered.release.sources if isinstance(one, HelmSource)]
+        conditions = [self._conditions_of(chart) for chart in charts]
+        return {
+            number for number, members in look.numbers.items() if any(one.may_see(members[0]) for one in conditions)
+        }
+
+    def _conditions_of(self, chart: str) -> marks.Conditions:
+        if chart not in self._conditions:
+            below = self._files.below(chart) if self._files is not None else []
+            self._conditions[chart] = marks.Conditions(
+                self._read(path) or "" for path in below if "/templates/" in f"/{path}"
+            )
+        return self._conditions[chart]
 
     def _begin(self, look: _Look, numbers: set[int]) -> Callable[[], Rendered | Unrendered]:
         self.probes += 1
@@ -390,13 +390,18 @@ class _Look:
     rendered: Rendered
     targets: list[Target] = field(default_factory=list)
     numbers: dict[int, list[Leaf]] = field(default_factory=dict)
-    marked: set[int] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set)
     found: dict[Target, int] = field(default_factory=dict)
-    rendered_once: bool = False
 
     @property
-    def is_open(self) -> bool:
-        return len(self.found) < len(self.targets)
+    def open(self) -> set[int]:
+        """The marks that may feed what nothing was found for."""
+        rest = [target for target in self.targets if target not in self.found]
+        return {
+            number
+            for number, members in self.numbers.items()
+            if any(marks.may_feed(members[0], target) for target in rest)
+        }
 
     @property
     def strings(self) -> set[int]:

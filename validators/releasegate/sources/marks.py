@@ -50,13 +50,6 @@ class Input:
         """The file it is, None for values that an Application holds."""
         return self.key if self.inline is None and self.parameter is None else None
 
-    @property
-    def role(self) -> str:
-        """What the same input is called in another release."""
-        if self.inline is not None:
-            return "\0inline"
-        return self.key if self.parameter is None else f"\0parameter {self.parameter.name}"
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Leaf:
@@ -126,6 +119,13 @@ class Ends:
         Where a value ends in nothing (`repo:`, `repo@`), an empty tag or digest may be what is missing.
         """
         return text in self._ends if text else any(key.search(pointer) for key in self._missing)
+
+
+def may_feed(leaf: Leaf, target: Target) -> bool:
+    """Whether a scalar may be the end of a target."""
+    if not leaf.text:
+        return target.text[-1:] in _MISSING
+    return target.text.endswith(leaf.text) or _NO_WORD_AT_END.sub("", target.text).endswith(leaf.text)
 
 
 def said(scalar: yamlio.Scalar) -> str:
@@ -282,29 +282,46 @@ def _is_good_digest_of_no_image(text: str) -> bool:
     return False
 
 
-def rounds(found: Mapping[Target, int], numbers: Mapping[int, Sequence[Leaf]], most: int) -> list[set[int]]:
-    """Split the marks that arrived into groups without rivals: scalars of one text that may take each other's place.
+class Conditions:
+    """What the templates of a chart compare values with: a scalar that none of it can match may be marked with others.
 
-    A mark that changes a condition may let another scalar of the same text through; alone it does not. At most `most`
-    groups; what is in none of them stays uncertain.
+    Where a mark changes a condition, another scalar of the same text may come through, and its line would be wrong.
+    Not looked for are comparisons of two values with each other: there four equal texts would have to meet.
     """
-    chosen = set(found.values())
-    rivals: dict[int, set[int]] = {number: set() for number in chosen}
-    for target, number in found.items():
-        end = _NO_WORD_AT_END.sub("", target.text)
-        for other in chosen - {number}:
-            text = numbers[other][0].text
-            if text and (target.text.endswith(text) or end.endswith(text)):
-                rivals[number].add(other)
-                rivals[other].add(number)
-    groups: list[set[int]] = []
-    for number in sorted(chosen):
-        free = next((group for group in groups if not group & rivals[number]), None)
-        if free is not None:
-            free.add(number)
-        elif len(groups) < most:
-            groups.append({number})
-    return groups
+
+    def __init__(self, templates: Iterable[str]) -> None:
+        """`templates` are the texts of all templates of the chart, partials and subcharts included."""
+        actions = "\n".join(found[0] for text in templates for found in _ACTION.finditer(text))
+        self._literals = {found[1] or found[2] for found in _LITERAL.finditer(actions)}
+        self._numbers = set(_NUMBER.findall(actions))
+        self._suffixes = tuple({found[1] for found in _SUFFIX.finditer(actions)})
+        # Patterns of a checked repo are not run: one that looks at the end may see any mark.
+        self._patterns = "regex" in actions and any(one and one.endswith("$") for one in self._literals)
+        self._orders = _ORDER.search(actions) is not None
+        self._versions = "semver" in actions
+
+    def may_see(self, leaf: Leaf) -> bool:
+        """Whether a condition may change with the leaf."""
+        text, tag = leaf.text, leaf.scalar.tag if leaf.scalar is not None else "str"
+        if not text or tag == "null" or (tag == "bool" and leaf.scalar is not None and leaf.scalar.value is False):
+            return True  # it becomes true
+        if tag in ("int", "float") and (self._orders or text in self._numbers):
+            return True
+        if tag == "bool" and "true" in self._numbers:
+            return True
+        return (
+            self._patterns
+            or text in self._literals
+            or (bool(self._suffixes) and text.endswith(self._suffixes))
+            or (self._versions and text.lstrip("v")[:1].isdigit())
+        )
+
+
+_ACTION = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_LITERAL = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|`([^`]*)`")
+_NUMBER = re.compile(r"(?<![\w.\"-])(?:-?\d[\w.]*|true)(?![\w.\"])")
+_SUFFIX = re.compile(r"[sS]uffix\w*\s+\"((?:[^\"\\]|\\.)+)\"")
+_ORDER = re.compile(r"\b(?:gt|ge|lt|le|max|min|until|untilStep|seq)\b")
 
 
 def twins(before: Sequence[Manifest], after: Sequence[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:

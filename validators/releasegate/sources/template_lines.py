@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Key:
 
 
 Line = tuple[str, int]
+_positions = functools.lru_cache(maxsize=8)(yamlio.positions)  # one manifest holds several targets
 
 
 def written(target: Target) -> Key | None:
@@ -43,7 +45,7 @@ def written(target: Target) -> Key | None:
     lines = manifest.text.split("\n")
     if number is None and target.pointer:
         try:
-            number = _line_of(target, yamlio.positions(manifest.text), lines)
+            number = _line_of(target, _positions(manifest.text), lines)
         except yamlio.YamlError:
             return None
     if number is None or not 1 <= number <= len(lines):
