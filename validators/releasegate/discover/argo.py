@@ -200,7 +200,14 @@ def _of_document(path: str, document: yamlio.Document) -> Iterator[Found]:
                 text=document.text,
                 line=document.line,
                 base=pointer,
-                manifest=Manifest(body=body, text=document.text, path=path, line=document.line, within=pointer),
+                manifest=Manifest(
+                    body=body,
+                    text=document.text,
+                    path=path,
+                    line=document.line,
+                    within=pointer,
+                    problems=() if pointer else document.problems,
+                ),
             )
 
 

@@ -18,6 +18,7 @@ _SHOWN = 60
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _LISTED = 8
 _HOMES = 3
+_DEEP = 3  # levels below in which a lost field is looked for
 _HOPS = 9  # a reference to a reference to …: a loop otherwise
 
 
@@ -366,6 +367,25 @@ def _home(field: str, path: Path, trail: Sequence[tuple[Any, int]], root: Mappin
     for node, depth in reversed(trail):
         if depth < len(path) and field in _properties(node, root):
             return _dotted(path[:depth])
+    return _deeper_home(field, path, trail[-1][0], root)
+
+
+def _deeper_home(field: str, path: Path, node: Any, root: Mapping[str, Any]) -> str | None:
+    """The one object some levels below that has this field: `spec.valueFiles` belongs to `spec.source.helm`.
+
+    Lists and pod specs are left out: which of their entries is meant, nobody can say.
+    """
+    level = [(list(path), node)]
+    for _ in range(_DEEP):
+        level = [
+            ([*names, name], child)
+            for names, above in level
+            for name, child in _properties(above, root).items()
+            if "containers" not in _properties(child, root)
+        ]
+        homes = [names for names, child in level if field in _properties(child, root)]
+        if homes:
+            return _dotted(homes[0]) if len(homes) == 1 else None
     return None
 
 
