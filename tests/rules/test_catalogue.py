@@ -19,6 +19,7 @@ def test_the_rules_of_this_release() -> None:
     assert [one.id for one in RULES if one.family != "policies"] == [
         "argo/project-allows",
         "argo/sync-policy",
+        "argo/valid",
         "argo/windows",
         "gate/workflow",
         "images/digest-live",
