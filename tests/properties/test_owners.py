@@ -70,6 +70,19 @@ def test_what_a_line_covers_it_matches(later: str, pattern: str, path: str) -> N
         assert outer.matches(path)
 
 
+@given(lines=st.lists(patterns, max_size=8))
+@example(["/a/", "a", "/a", "*", "/a/b"])
+def test_the_lines_that_are_void_are_those_that_a_later_one_covers(lines: list[str]) -> None:
+    """They are found without comparing each with each."""
+    file = owners.parse("".join(f"{pattern} @a{index}\n" for index, pattern in enumerate(lines)))
+    expected = {}
+    for index, line in enumerate(file.lines):
+        later = next((one for one in file.lines[index + 1 :] if owners.covers(one, line)), None)
+        if later is not None:
+            expected[line] = later
+    assert file.voided() == expected
+
+
 @given(text=st.text() | st.text("ab*/?[]!#\\ @.-\n\t,<>", max_size=60), path=paths)
 @example("\\", "a")
 @example("a\\", "a")

@@ -81,6 +81,24 @@ class Codeowners:
         line = self.line_for(path)
         return () if line is None else line.owners
 
+    def voided(self) -> dict[OwnerLine, OwnerLine]:
+        """Return {line that can never take effect: the first later line that covers it}, as `covers` says."""
+        later: dict[object, OwnerLine] = {}
+        found: dict[OwnerLine, OwnerLine] = {}
+        for line in reversed(self.lines):
+            segments, folder = _anchored(line.pattern)
+            above = [(tuple(segments[:end]), kind) for end in range(1, len(segments)) for kind in (True, False)]
+            own = [(tuple(segments), False), *([(tuple(segments), True)] if folder else [])]
+            known = [later[key] for key in (_ALL, line.pattern, *above, *own) if key in later]
+            if known:
+                found[line] = min(known, key=lambda one: one.line)
+            if line.pattern in _EVERYTHING:
+                later[_ALL] = line
+            elif not _WILD.search("".join(segments)):
+                later[tuple(segments), folder] = line
+            later[line.pattern] = line
+        return {line: found[line] for line in self.lines if line in found}
+
     @functools.cached_property
     def _any(self) -> re.Pattern[str]:
         """All patterns as one, the last line first; which one fits is told by the empty group behind it.
@@ -277,7 +295,7 @@ def _path(segments: list[str]) -> str:
 
 def covers(later: OwnerLine, line: OwnerLine) -> bool:
     """Whether `later` matches whatever `line` matches, now and ever. False where that is not plain from the patterns."""
-    if later.pattern in {"*", "**", "/**", line.pattern}:
+    if later.pattern in {*_EVERYTHING, line.pattern}:
         return True
     outer, outer_folder = _anchored(later.pattern)
     inner, inner_folder = _anchored(line.pattern)
@@ -286,6 +304,8 @@ def covers(later: OwnerLine, line: OwnerLine) -> bool:
     return len(inner) > len(outer) or inner_folder or not outer_folder
 
 
+_ALL = object()
+_EVERYTHING = ("*", "**", "/**")
 _WILD = re.compile(r"[*?\\]")
 NEVER = r"(?!)"
 

@@ -102,10 +102,6 @@ class Workflow:
                     return mark.line
         return None
 
-    def job(self, name: str) -> Job | None:
-        """Return the job of that id."""
-        return next((one for one in self.jobs if one.id == name), None)
-
 
 def read(path: str, text: str) -> Workflow | Broken:
     """Read the text of a workflow file; never raises."""
@@ -192,7 +188,6 @@ class _Part:
     after: str
 
 
-_EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}", re.DOTALL)
 _REDIRECTION = re.compile(r"\d?[<>]&\d|(?:&|\d)?>>?\s*(?:\"[^\"]*\"|'[^']*'|[^\s|&;()<>\"']+)")
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 _OPENING = {"if", "for", "while", "until", "case", "{", "select", "function"}
@@ -200,7 +195,8 @@ _CLOSING = {"fi", "done", "esac", "}"}
 _TESTING = {"if", "elif", "while", "until", "!"}
 _SILENT = {"echo", "printf", "cat", "grep", "true", ":", "export", "which"}
 _NOTHING = {"true", ":"}
-_MAX_LINES = 2000
+_MAX_SCRIPT = 20_000  # characters: a step that is longer is a program, not a call of one
+_MAX_QUOTED = 100  # lines of one quoted word
 
 
 def commands(script: str, shell: str | None = None) -> list[Command]:
@@ -208,7 +204,7 @@ def commands(script: str, shell: str | None = None) -> list[Command]:
 
     GitHub runs `bash -e {0}` by default and `bash --noprofile --norc -eo pipefail {0}` for `shell: bash`.
     """
-    parts = _parts(_EXPRESSION.sub(lambda found: "{{" + re.sub(r"[^\w.]", "_", found[1]) + "}}", script))
+    parts = _parts(_one_word_each(script)) if len(script) <= _MAX_SCRIPT else None
     if parts is None:
         found = "releasegate" in script and re.search(r"\breleasegate\b", script)
         return [Command("check", (), unclear="its commands cannot be read as those of a shell")] if found else []
@@ -236,6 +232,16 @@ def commands(script: str, shell: str | None = None) -> list[Command]:
         unclear = "it stands inside a condition, a loop, a function or a subshell" if nested and not faults else None
         made.append(Command(used[0], tuple(used[1:]), tuple(faults), unclear))
     return made
+
+
+def _one_word_each(script: str) -> str:
+    """The script with each `${{ … }}` as one word that still names what it is about."""
+    made, at = "", 0
+    while (start := script.find("${{", at)) >= 0 and (end := script.find("}}", start)) >= 0:
+        name = re.sub(r"[^\w.]", "_", script[start + 3 : end].strip())
+        made += f"{script[at:start]}{{{{{name}}}}}"
+        at = end + 2
+    return made + script[at:]
 
 
 def _options(shell: str | None) -> tuple[bool, bool]:
@@ -308,15 +314,14 @@ def _parts(script: str) -> list[_Part] | None:
     """Split a script into simple commands; None for what cannot be read."""
     found: list[_Part] = []
     lines = script.split("\n")
-    if len(lines) > _MAX_LINES:
-        return None
     at = 0
     while at < len(lines):
         text = lines[at]
         at += 1
+        began = at
         tokens = _tokens(text)
         while tokens is None or text.endswith("\\"):
-            if at >= len(lines):
+            if at >= len(lines) or at - began > _MAX_QUOTED:
                 return None
             text = (text[:-1] if text.endswith("\\") else text + "\n") + lines[at]
             at += 1

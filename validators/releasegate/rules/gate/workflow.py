@@ -103,7 +103,7 @@ def _read(path: str, top: Files) -> Workflow | Broken | Unjudged:
 
 
 # Our action, or our reusable workflow: .../releasegate@…, .../releasegate/.github/workflows/check.yml@…
-_OURS = re.compile(r"[^@]*/releasegate(/(?!setup)[^@]*)?@.*|\./(.*/)?releasegate(\.ya?ml)?/?")
+_OURS = re.compile(r"(?:[^@]*/)?releasegate(/(?!setup)[^@]*)?@.*|\./(.*/)?releasegate(\.ya?ml)?/?")
 _PINNED = re.compile(r".+@[0-9a-f]{40}|docker://.+@sha256:[0-9a-f]{64}|\./.*")
 _NARROWING = {
     "--env": "judges one environment only",
@@ -282,7 +282,8 @@ class _Judged:
         named = [one for one in jobs if GATE in (one.job.id, one.job.context)]
         if named:
             return named
-        last = [one for one in jobs if not any(one.job.id in other.needs for other in one.workflow.jobs)]
+        needed = {(workflow.path, name) for workflow in started for job in workflow.jobs for name in job.needs}
+        last = [one for one in jobs if (one.workflow.path, one.job.id) not in needed]
         return [
             one
             for one in last
@@ -309,13 +310,14 @@ class _Judged:
 
     def _runners(self, gate: _Runner) -> list[_Runner]:
         """The job, those it waits for, directly or not, and those of the workflows they call."""
+        known = {job.id: job for job in gate.workflow.jobs}
         found: dict[str, Job] = {}
-        waiting = [gate.job]
+        waiting = [gate.job.id]
         while waiting:
-            job = waiting.pop()
-            if job.id not in found:
-                found[job.id] = job
-                waiting += [one for name in job.needs if (one := gate.workflow.job(name)) is not None]
+            name = waiting.pop()
+            if name in known and name not in found:
+                found[name] = known[name]
+                waiting += known[name].needs
         own = [_Runner(gate.workflow, job) for job in found.values()]
         called = [workflow for runner in own if (workflow := self._called(runner)) is not None]
         return [*own, *(_Runner(workflow, job) for workflow in called for job in workflow.jobs)]

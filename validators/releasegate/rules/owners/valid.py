@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from releasegate.discover.files import Files, Unreadable
-from releasegate.discover.owners import LOCATIONS, Codeowners, OwnerLine, covers
-from releasegate.model import Finding, Kind, Scope, Unjudged
+from releasegate.discover.owners import LOCATIONS, Codeowners, OwnerLine
+from releasegate.model import Finding, Kind, Place, Scope, Unjudged
 from releasegate.rules import Evidence, rule
 from releasegate.rules.owners import located, place
 
@@ -92,15 +92,33 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
             place=place(evidence, file.path),
             advice=True,
         )
+    for one in judge(file, evidence.shared.top):
+        where = one.place
+        yield one if where is None else replace(one, place=place(evidence, where.path, where.line, where.column))
+
+
+def judge(file: Codeowners, files: Files | None = None) -> Iterator[Finding]:
+    """Judge the lines of a CODEOWNERS file, places as `file.path` names it.
+
+    `files` are those of the repository from its top; without them nothing is said about what a pattern matches.
+    """
     for mistake in file.mistakes:
         yield Finding(
             message=f"GitHub skips this line: {mistake.message}",
             help=mistake.help,
             change=f"mend the line {mistake.source}",
             value=mistake.source,
-            place=place(evidence, file.path, mistake.line, mistake.column),
+            place=Place(path=file.path, line=mistake.line, column=mistake.column),
         )
-    yield from _without_effect(file, evidence)
+    voided = file.voided()
+    dead: dict[OwnerLine, list[OwnerLine]] = {}
+    for line, later in voided.items():
+        if later.owners != line.owners or later.pattern == line.pattern:
+            dead.setdefault(later, []).append(line)
+    for later, lines in dead.items():
+        yield _dead(later, lines, file)
+    if files is not None:
+        yield from _of_files(file, voided, files)
 
 
 # --- files that are not read ----------------------------------------------------------------------------------------
@@ -131,64 +149,48 @@ def _text(files: Files, path: str) -> str | None:
 # --- lines that have no effect --------------------------------------------------------------------------------------
 
 
-def _without_effect(file: Codeowners, evidence: Evidence) -> Iterator[Finding]:
-    paths = evidence.shared.top.tree.files
-    deciding = {path: file.line_for(path) for path in paths}
-    alive = {line.line for line in deciding.values() if line is not None}
-    dead: dict[OwnerLine, list[OwnerLine]] = {}
-    for index, line in enumerate(file.lines):
-        if line.line in alive:
-            continue
-        later = next((other for other in file.lines[index + 1 :] if covers(other, line)), None)
-        if later is not None and (later.owners != line.owners or later.pattern == line.pattern):
-            dead.setdefault(later, []).append(line)
-        elif later is None:
-            yield _of_files(line, [path for path in paths if line.matches(path)], deciding, file, evidence)
-    for later, lines in dead.items():
-        yield _dead(later, lines, file, evidence)
-
-
-def _dead(later: OwnerLine, lines: Sequence[OwnerLine], file: Codeowners, evidence: Evidence) -> Finding:
+def _dead(later: OwnerLine, lines: Sequence[OwnerLine], file: Codeowners) -> Finding:
     said = _lines([one.line for one in lines])
     twice = all(one.pattern == later.pattern for one in lines)
-    same = all(one.owners == later.owners for one in lines)
     return Finding(
         message=f"{later.pattern} speaks about every file of {said} above, and the last line that matches decides: "
         f"{'it has' if len(lines) == 1 else 'they have'} no effect",
         help=f"keep one of the lines {later.pattern}" if twice else f"move this line above {said}",
         change=f"let {later.pattern} not void the lines above it",
         value=later.text,
-        place=place(evidence, file.path, later.line),
-        advice=same,
+        place=Place(path=file.path, line=later.line),
+        advice=all(one.owners == later.owners for one in lines),
     )
 
 
-def _of_files(
-    line: OwnerLine,
-    matched: Sequence[str],
-    deciding: dict[str, OwnerLine | None],
-    file: Codeowners,
-    evidence: Evidence,
-) -> Finding:
-    """A line that decides about no file of the tree, and that no other line voids by what it says."""
-    if not matched:
-        return Finding(
-            message=f"{line.pattern} matches no file",
-            help=_nearest(line.pattern, evidence.shared.top),
-            change=f"mend or remove the pattern {line.pattern}",
+def _of_files(file: Codeowners, voided: Container[OwnerLine], files: Files) -> Iterator[Finding]:
+    """Lines that decide about no file of the tree, though no other line voids them by what it says."""
+    deciding = {path: file.line_for(path) for path in files.tree.files}
+    alive = set(deciding.values())
+    for line in file.lines:
+        if line in alive or line in voided:
+            continue
+        where = Place(path=file.path, line=line.line)
+        matched = [path for path in deciding if line.matches(path)]
+        if not matched:
+            yield Finding(
+                message=f"{line.pattern} matches no file",
+                help=_nearest(line.pattern, files),
+                change=f"mend or remove the pattern {line.pattern}",
+                value=line.text,
+                place=where,
+                advice=line.names_a_kind,
+            )
+            continue
+        deciders = _lines(sorted({one.line for path in matched if (one := deciding[path]) is not None}))
+        yield Finding(
+            message=f"each of the {len(matched)} files that {line.pattern} matches is decided by {deciders}",
+            help="move this line below them, or remove it",
+            change=f"move or remove the line {line.pattern}",
             value=line.text,
-            place=place(evidence, file.path, line.line),
-            advice=line.names_a_kind,
+            place=where,
+            advice=True,
         )
-    deciders = {other.line: other for path in matched if (other := deciding[path]) is not None}
-    return Finding(
-        message=f"each of the {len(matched)} files that {line.pattern} matches is decided by {_lines(sorted(deciders))}",
-        help="move this line below them, or remove it",
-        change=f"move or remove the line {line.pattern}",
-        value=line.text,
-        place=place(evidence, file.path, line.line),
-        advice=True,
-    )
 
 
 def _lines(numbers: Sequence[int]) -> str:
