@@ -29,7 +29,7 @@ COMMANDS = {
     "tools install": {"--root"},
     "schemas list": {"--root"},
     "schemas show": set(),
-    "schemas add": {"--from", "--root"},
+    "schemas add": {"--from", "--missing", "--context", "--root"},
 }
 
 

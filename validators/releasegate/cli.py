@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import gc
 import json
 import signal
@@ -246,18 +248,56 @@ def schemas_show(name: str) -> int:
 
 
 @schemas_group.command("add")
-@click.argument("kinds", nargs=-1)
-@click.option("--from", "source", required=True, metavar="DIR", help="A folder of CRDs or JSON schemas.")
+@click.argument("kinds", nargs=-1, metavar="[KIND]...")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="TEMPLATE-URL|DIR|cluster",
+    help="A URL with kubeconform's variables, a folder of CRDs or JSON Schemas, or the cluster kubectl reaches.",
+)
+@click.option("--missing", is_flag=True, help="Add what the releases of ROOT render and have no schema for.")
+@click.option("--context", metavar="C", help="kubectl's context, with --from cluster.")
 @_root_option
-def schemas_add(kinds: tuple[str, ...], source: str, root: Path) -> int:
-    """Copy schemas of custom resources into the repo, so that their objects can be judged."""
+def schemas_add(kinds: tuple[str, ...], source: str, context: str | None, root: Path, *, missing: bool) -> int:
+    """Copy schemas of custom resources into the repo, so that their objects can be judged.
+
+    KIND is Rollout, argoproj.io/Rollout or argoproj.io/v1alpha1/Rollout. Files go where [schemas] locations of
+    releasegate.toml looks for them. Named kinds are all written or none is; with --missing what can be had is written,
+    and the exit code is 2 while something is lacking. A URL is for example
+    https://schemas.example/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json
+    """
+    from releasegate import config as configuration  # noqa: PLC0415
+    from releasegate import run, usage  # noqa: PLC0415
+    from releasegate.report.text import clean  # noqa: PLC0415
     from releasegate.schemas import add  # noqa: PLC0415
 
-    try:
-        _echo(add.add(root, kinds, Path(source)))
-    except add.NotFound as error:
-        raise click.UsageError(str(error)) from None
-    return 0
+    with _usage_errors(None), contextlib.ExitStack() as stack:
+        if not root.is_dir():
+            raise usage.UsageError(f"{root} is not a folder")
+        config = configuration.load(root)
+        given = {one.kubernetes for one in config.environments.values()} | {config.kubernetes}
+        opened = functools.cache(lambda: stack.enter_context(run.open_run(root)))
+        repo = add.Repo(
+            root=root,
+            locations=config.schema_locations,
+            versions=sorted({usage.bundle_version(one) for one in given}),
+            here=lambda: list(opened().custom_kinds()),
+            lacking=lambda: [kind for kind, known in opened().custom_kinds().items() if not known],
+        )
+        try:
+            done = add.add(repo, kinds, source, missing=missing, context=context)
+        except add.NotFound as error:
+            raise usage.UsageError("\n".join(map(clean, str(error).splitlines()))) from None
+        except add.NotObtained as error:
+            click.echo(f"{clean(str(error))}\nnothing was written", err=True)
+            return 2
+        unseen = opened().unrendered() if missing else []
+    _echo(map(clean, done.said))
+    _echo((f"not added: {clean(line)}" for line in done.failed), err=True)
+    if unseen:
+        click.echo(f"not looked at, since they do not render: {', '.join(unseen)}", err=True)
+    return 2 if done.failed else 0
 
 
 # --- shared -----------------------------------------------------------------------------------------------------------

@@ -347,6 +347,23 @@ class Run:
     def _schemas(self) -> dict[str, schemas.Schemas]:
         return {}
 
+    def custom_kinds(self) -> dict[tuple[str, str], bool]:
+        """Every custom kind that the releases render, by (apiVersion, kind), and whether each environment judges it."""
+        found: dict[tuple[str, str], bool] = {}
+        self.renderer.start(self.repo.releases, self._environments)
+        for release in self.repo.releases:
+            rendered = self.rendered(release)
+            known = self.schemas_of(self._environments[release.environment])
+            for manifest in rendered.manifests if isinstance(rendered, Rendered) else ():
+                key = manifest.api_version, manifest.kind
+                if all(key) and known.is_custom(*key):
+                    found[key] = found.get(key, True) and known.known(*key)
+        return dict(sorted(found.items()))
+
+    def unrendered(self) -> list[str]:
+        """Ids of the releases whose objects nobody has seen."""
+        return [one.id for one in self.repo.releases if not isinstance(self.rendered(one), Rendered)]
+
     def _load_schemas(self, kubernetes: str, crds: Sequence[Manifest]) -> schemas.Schemas:
         return schemas.Schemas.load(
             kubernetes, crds=crds, locations=self.config.schema_locations, root=Path(self.tree.root)

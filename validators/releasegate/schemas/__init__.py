@@ -150,6 +150,10 @@ class Schemas:
         """Whether there is a schema to judge the kind by."""
         return isinstance(self._lookup(api_version, kind), _Compiled)
 
+    def is_custom(self, api_version: str, kind: str) -> bool:
+        """Whether a schema of the kind could be added: it is not Kubernetes' own, and no CRD here rules it."""
+        return self.served(api_version, kind).status == "unknown"
+
     def api_versions(self) -> tuple[str, ...]:
         """What Argo CD passes to helm as `--api-versions`: group versions and group/version/Kind, sorted.
 
@@ -190,7 +194,8 @@ class Schemas:
             answer = served.other_version(api_version, kind, others)
             return MissingSchema(api_version, kind, answer.message, f"write {answer.replacement}")
         reason = f"no schema for {api_version} {kind}"
-        return MissingSchema(api_version, kind, reason, f"{add} (a folder that holds its CRD or JSON Schema)")
+        where = "a folder that holds its CRD or JSON Schema, a URL template, or cluster; --missing for all such kinds"
+        return MissingSchema(api_version, kind, reason, f"{add} ({where})")
 
 
 # `locations` is also the name of a parameter of the contract.

@@ -1,8 +1,9 @@
-"""`releasegate schemas list|show|add`: which schemas there are, and bringing those of custom kinds into the repo.
+"""`releasegate schemas list|add`: which schemas there are, and bringing those of custom kinds into the repo.
 
 The source is a folder of CustomResourceDefinitions (YAML or JSON, as an operator publishes them) or of JSON Schemas
-named `GROUP/KIND_VERSION.json`. What is written is one strict JSON Schema per kind, in the layout that kubeconform's
-users know: `schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json`.
+named `GROUP/KIND_VERSION.json`, a URL template with kubeconform's variables, or a cluster. What is written is one
+strict JSON Schema per kind where `[schemas] locations` looks for it; without such an entry in the layout that
+kubeconform's users know: `schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json`.
 """
 
 from __future__ import annotations
@@ -10,72 +11,129 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from releasegate import yamlio
-from releasegate.schemas import convert, crd, kubernetes, own
-from releasegate.schemas.engine import SchemaError, compile_schema
-from releasegate.schemas.locations import LocationError, fill, parse_all
+from releasegate.schemas import kubernetes, own
+from releasegate.schemas.candidates import Candidate, in_folder
+from releasegate.schemas.locations import LocationError, fill, fillable, parse_all, variables
+from releasegate.schemas.online import NotObtained, UrlTemplate, in_cluster
 
+__all__ = ["LAYOUT", "Added", "LocationError", "NotFound", "NotObtained", "Repo", "add", "listing", "show"]
+
+CLUSTER = "cluster"
 LAYOUT = "schemas/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json"
-_DRAFT = "http://json-schema.org/draft-07/schema#"
-_MAX_BYTES = 32 * 1024 * 1024
-_CATALOGUE_NAME = re.compile(r"(?P<kind>[a-z0-9]+)_(?P<version>v[0-9][a-z0-9]*)")
-_GROUP = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
-_KIND = re.compile(r"[A-Za-z][A-Za-z0-9]*")
-_VERSION = re.compile(r"v[0-9][a-z0-9]*")
+_FULL = re.compile(r"(?P<api>[^/]+/[^/]+)/(?P<kind>[^/]+)")
+Kinds = Sequence[tuple[str, str]]  # (apiVersion, kind)
 
 
 class NotFound(ValueError):
-    """The source holds no usable schema of a kind that was asked for. The message says which and what there is."""
+    """Wrong use: no such folder, a kind that the source does not hold. The message says which and what there is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A schema found in a source: of which kind, from which file. `kind` is lower case when only a file name said it."""
+class Added:
+    """What was done: lines to tell, and for each kind that could not be had the reason."""
 
-    group: str
-    version: str
-    kind: str
-    schema: Mapping[str, Any]
-    origin: str
-
-    @property
-    def api_version(self) -> str:
-        """`argoproj.io/v1alpha1`."""
-        return f"{self.group}/{self.version}"
-
-    def is_meant_by(self, wanted: str) -> bool:
-        """Whether a person who types `wanted` (`Rollout`, `argoproj.io/v1alpha1/Rollout`) means this one."""
-        spelled = {self.kind, f"{self.group}/{self.kind}", f"{self.api_version}/{self.kind}"}
-        return wanted.casefold() in {name.casefold() for name in spelled}
+    said: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
 
-def add(root: Path, kinds: Sequence[str], source: Path) -> list[str]:
-    """Write the schemas of `kinds` (all there are, when none is named) from the folder `source` below ROOT/schemas.
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """The config repo as `add` needs it. `locations` are `[schemas] locations`, `versions` its Kubernetes versions.
 
-    Returns what to tell: each file written, what was passed over and why, and the line for releasegate.toml.
-    NotFound when the source is no folder or lacks one of `kinds`; then nothing is written.
+    `here` tells every custom kind its releases render, `lacking` those without a schema: from a run over ROOT, asked
+    for when it is needed.
     """
-    if not source.is_dir():
-        raise NotFound(f"{source}: no such folder; name one that holds CRDs or JSON Schemas")
-    candidates, passed_over = _collect(source)
-    chosen = [one for one in candidates if not kinds or any(one.is_meant_by(kind) for kind in kinds)]
-    missing = [kind for kind in kinds if not any(one.is_meant_by(kind) for one in candidates)]
-    if missing or not chosen:
-        there = ", ".join(sorted({one.kind for one in candidates})) or "none"
-        also = "".join(f"\n  passed over {line}" for line in passed_over)
-        raise NotFound(f"{source}: no schema of {', '.join(missing) or 'any kind'}; there are: {there}{also}")
+
+    root: Path
+    locations: Sequence[str] = ()
+    versions: Sequence[str] = ()
+    here: Callable[[], Kinds] = tuple
+    lacking: Callable[[], Kinds] = tuple
+
+
+def add(repo: Repo, kinds: Sequence[str], source: str, *, missing: bool = False, context: str | None = None) -> Added:
+    """Write the schemas of `kinds`, of those that lack one (`missing`), or of all a folder or cluster holds.
+
+    `kinds` that are named are all written, or none is. With `missing` what can be had is written, and `failed` tells
+    the rest. Raises NotFound and LocationError (wrong use), NotObtained (the source did not give it); then nothing is
+    written.
+    """
+    if kinds and missing:
+        raise NotFound("name kinds, or write --missing: not both")
+    if context is not None and source != CLUSTER:
+        raise NotFound("--context is for --from cluster")
+    targets = _Targets.of(repo)
+    wanted = [f"{api_version}/{kind}" for api_version, kind in repo.lacking()] if missing else list(kinds)
+    if missing and not wanted:
+        return Added(said=("no kind that the releases render lacks a schema",))
+    found, passed_over, failed = _obtained(repo, wanted, source, missing=missing, context=context)
+    chosen = [one for one in found if not wanted or any(one.is_meant_by(kind) for kind in wanted)]
+    absent = [kind for kind in wanted if not any(one.is_meant_by(kind) for one in chosen)]
+    there = ", ".join(sorted({one.kind for one in found})) or "none"
+    also = "".join(f"\n  passed over {line}" for line in passed_over)
+    if not missing and (absent or not chosen):
+        raise NotFound(f"{source}: no schema of {', '.join(absent) or 'any kind'}; there are: {there}{also}")
+    known = {line.partition(": ")[0] for line in failed}
+    failed += [f"{kind}: {source} has no schema of it" for kind in absent if kind not in known]
     said = [f"passed over {line}" for line in passed_over]
-    for one in chosen:
-        target = fill(LAYOUT, one.api_version, one.kind, kubernetes.available()[-1])
-        _write(root, target, one.schema)
-        said.append(f"wrote {target} ({one.api_version} {one.kind}, from {one.origin})")
-    said += ["releasegate.toml needs, once:", "[schemas]", f'locations = ["{LAYOUT}"]']
-    return said
+    said += targets.write(chosen)
+    return Added(said=tuple(said), failed=tuple(failed))
+
+
+def _obtained(
+    repo: Repo, wanted: Sequence[str], source: str, *, missing: bool, context: str | None
+) -> tuple[list[Candidate], list[str], list[str]]:
+    """The candidates of a source, what was passed over, and what could not be had though others could."""
+    if source == CLUSTER:
+        return (*in_cluster(repo.root, context), [])
+    if "://" not in source:
+        if not Path(source).is_dir():
+            raise NotFound(
+                f"{source}: no such folder; name one that holds CRDs or JSON Schemas, an https URL, or {CLUSTER}"
+            )
+        return (*in_folder(Path(source)), [])
+    template = UrlTemplate.parse(source)
+    if template.is_one_file:
+        return (*template.file(), [])
+    if not wanted:
+        raise NotFound(f"{source}: a URL template does not say which kinds it has; name them, or write --missing")
+    version = (repo.versions or kubernetes.available())[-1]
+    found: list[Candidate] = []
+    failed: list[str] = []
+    for name, api_version, kind in _spelled_out(repo, wanted):
+        try:
+            found.append(template.schema(api_version, kind, version))
+        except NotObtained as error:
+            if not missing:
+                raise
+            failed.append(f"{name}: {error}")
+    return found, [], failed
+
+
+def _spelled_out(repo: Repo, wanted: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Each wanted kind with its apiVersion: as typed, else as the repo's releases write it."""
+    here: Kinds | None = None
+    for name in wanted:
+        full = _FULL.fullmatch(name)
+        if full is not None:
+            yield name, full["api"], full["kind"]
+            continue
+        here = repo.here() if here is None else here
+        group, _, kind = name.rpartition("/")
+        fits = [
+            (api_version, one)
+            for api_version, one in here
+            if one.casefold() == kind.casefold() and group in ("", api_version.rpartition("/")[0])
+        ]
+        if not fits:
+            raise NotFound(f"{name}: no release renders it, so its version is not known; write GROUP/VERSION/{kind}")
+        for api_version, one in fits:
+            yield name, api_version, one
 
 
 def listing(root: Path, locations: Sequence[str]) -> Iterator[str]:
@@ -111,104 +169,71 @@ def show(name: str, version: str | None = None) -> str:
     raise LookupError(f"no schema {name!r}: write config, or a kind of Kubernetes {bundle.version}")
 
 
-# --- reading a source ---------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------------
 
 
-def _collect(source: Path) -> tuple[list[Candidate], list[str]]:
-    """The usable schemas of a folder, the newest Kubernetes' kinds left out, and why other files were passed over."""
-    found: dict[tuple[str, str], Candidate] = {}
-    passed_over: list[str] = []
-    bundle = kubernetes.load(kubernetes.available()[-1])
-    for path in sorted(source.rglob("*")):
-        if path.suffix not in {".yaml", ".yml", ".json"} or not path.is_file():
-            continue
-        try:
-            read = list(_read(path, source))
-        except (OSError, ValueError, RecursionError) as error:
-            passed_over.append(f"{path.relative_to(source)}: {str(error).splitlines()[0]}")
-            continue
-        for one in read:
-            problem = _problem(one, bundle)
-            if problem is not None:
-                passed_over.append(f"{one.api_version} {one.kind} in {one.origin}: {problem}")
-                continue
-            found.setdefault((one.api_version, one.kind.casefold()), one)
-    return list(found.values()), passed_over
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """Where files go: the first of `[schemas] locations` that is a template, else LAYOUT, which the config then needs."""
+
+    root: Path
+    template: str
+    versions: Sequence[str]
+    lines: tuple[str, ...] = ()  # what releasegate.toml needs
+
+    @classmethod
+    def of(cls, repo: Repo) -> _Targets:
+        versions = tuple(repo.versions) or kubernetes.available()[-1:]
+        for location in parse_all(tuple(repo.locations), repo.root):
+            if not location.is_crd_file and variables(location.template):
+                return cls(repo.root, location.template, versions)
+        listed = ", ".join(json.dumps(one) for one in (*repo.locations, LAYOUT))
+        return cls(
+            repo.root,
+            LAYOUT,
+            versions,
+            ("releasegate.toml needs, once:", "[schemas]", f"locations = [{listed}]"),
+        )
+
+    def write(self, chosen: Sequence[Candidate]) -> list[str]:
+        """Write all, or nothing; return what to tell."""
+        files: dict[str, Candidate] = {}
+        for one in chosen:
+            if not fillable(one.api_version, one.kind):
+                raise NotFound(f"{one.api_version} {one.kind} cannot be part of a file's name")
+            for version in self.versions:
+                target = fill(self.template, one.api_version, one.kind, version)
+                other = files.setdefault(target, one)
+                if other is not one:
+                    raise NotFound(
+                        f"[schemas] locations gives {other.api_version} {other.kind} and {one.api_version} {one.kind} "
+                        f"the same file {target}: put {{{{.Group}}}} and {{{{.ResourceAPIVersion}}}} into it"
+                    )
+        _write_all(self.root, {target: one.schema for target, one in files.items()})
+        said = [f"wrote {target} ({one.api_version} {one.kind}, from {one.origin})" for target, one in files.items()]
+        return said + list(self.lines) if said else said
 
 
-def _problem(one: Candidate, bundle: kubernetes.Bundle) -> str | None:
-    if not (_GROUP.fullmatch(one.group) and _VERSION.fullmatch(one.version) and _KIND.fullmatch(one.kind)):
-        return "not a group, version and kind"
-    if one.group in bundle.groups:
-        return f"{one.group} is a group of Kubernetes; its kinds are built in"
+def _write_all(root: Path, schemas: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write every file atomically, never outside ROOT through a symbolic link; none when one cannot be written."""
+    staged: list[tuple[Path, Path]] = []
     try:
-        compile_schema(convert.closed(one.schema))
-    except SchemaError as error:
-        return f"cannot be used as a schema: {error}"
-    return None
-
-
-def _read(path: Path, source: Path) -> Iterator[Candidate]:
-    """The schemas in one file; ValueError where it cannot be read."""
-    origin = str(path.relative_to(source))
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"larger than {_MAX_BYTES // 2**20} MiB")
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        documents: list[Any] = [json.loads(text)]
-    else:
-        documents = [document.value for document in yamlio.documents(text)]
-    for document in documents:
-        if not isinstance(document, Mapping):
-            continue
-        if document.get("kind") == "List" and isinstance(document.get("items"), list):
-            for item in document["items"]:
-                yield from _of_document(item, path, origin)
-        else:
-            yield from _of_document(document, path, origin)
-
-
-def _of_document(document: Any, path: Path, origin: str) -> Iterator[Candidate]:
-    if not isinstance(document, Mapping):
-        return
-    if crd.is_crd(document):
-        bundle = kubernetes.load(kubernetes.available()[-1])
-        for entry in crd.custom_kinds(document, origin):
-            if entry.schema is None or not entry.served:
-                continue
-            group, _, version = entry.api_version.rpartition("/")
-            schema = bundle.custom_schema(entry.schema, status_subresource=entry.status_subresource)
-            schema |= {"$schema": _DRAFT, "x-kubernetes-group-version-kind": _gvk(group, version, entry.kind)}
-            if entry.namespaced is not None:
-                schema[convert.NAMESPACED] = entry.namespaced
-            yield Candidate(group, version, entry.kind, schema, origin)
-    elif path.suffix == ".json" and ("properties" in document or "$ref" in document):
-        named = _named(document, path)
-        if named is not None:
-            yield Candidate(*named, document, origin)
-
-
-def _gvk(group: str, version: str, kind: str) -> list[dict[str, str]]:
-    return [{"group": group, "version": version, "kind": kind}]
-
-
-def _named(schema: Mapping[str, Any], path: Path) -> tuple[str, str, str] | None:
-    """(group, version, kind) of a JSON Schema: what it says itself, else its path `GROUP/KIND_VERSION.json`."""
-    said = schema.get("x-kubernetes-group-version-kind")
-    if isinstance(said, list) and len(said) == 1 and isinstance(said[0], Mapping):
-        return tuple(str(said[0].get(key, "")) for key in ("group", "version", "kind"))  # type: ignore[return-value]
-    matched = _CATALOGUE_NAME.fullmatch(path.stem)
-    return (path.parent.name, matched["version"], matched["kind"]) if matched else None
-
-
-def _write(root: Path, target: str, schema: Mapping[str, Any]) -> None:
-    """Write atomically, never outside ROOT through a symbolic link."""
-    path = root / target
-    if not path.parent.resolve().is_relative_to(root.resolve()):
-        raise LocationError(f"{path.parent} leads out of {root} through a symbolic link")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(schema, indent=2, sort_keys=True) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8") as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+        for target, schema in schemas.items():
+            path = root / target
+            if not path.resolve().is_relative_to(root.resolve()) or path.is_symlink():
+                raise LocationError(f"{path} leads out of {root} through a symbolic link")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(schema, indent=2, sort_keys=True) + "\n"
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
+            ) as file:
+                staged.append((Path(file.name), path))
+                file.write(text)
+            Path(file.name).chmod(0o644)
+        for temporary, path in staged:
+            temporary.replace(path)
+    except OSError as error:
+        raise NotObtained(f"{error.filename or root} cannot be written: {error.strerror}") from error
+    finally:
+        for temporary, _ in staged:
+            temporary.unlink(missing_ok=True)

@@ -54,7 +54,7 @@ class Location:
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", text):
             raise LocationError(
                 f"[schemas] locations: {text!r} is not a path in the repo, and a check opens no network; "
-                "copy the schemas into the repo with `releasegate schemas add KIND --from DIR` and name that folder"
+                "copy the schemas into the repo with `releasegate schemas add --missing --from URL` and name that folder"
             )
         if root is None:
             raise LocationError(f"[schemas] locations: {text!r} has no root to start from")
@@ -64,12 +64,7 @@ class Location:
             raise LocationError(f"[schemas] locations: {text!r} leaves the repo; write a path relative to its root")
         if text.endswith((".yaml", ".yml")):
             return cls(text, root.resolve())
-        template = text if text.endswith("json") else text.rstrip("/") + _DEFAULT_LAYOUT
-        for variable in _VARIABLE.findall(template):
-            if variable.removeprefix(".") not in _NAMES or not variable.startswith("."):
-                known = ", ".join(f"{{{{.{name}}}}}" for name in sorted(_NAMES))
-                raise LocationError(f"[schemas] locations: {text!r} uses {{{{{variable}}}}}; there are {known}")
-        return cls(template, root.resolve())
+        return cls(complete(text), root.resolve())
 
     @property
     def is_crd_file(self) -> bool:
@@ -78,7 +73,7 @@ class Location:
 
     def find(self, api_version: str, kind: str, kubernetes: str) -> Found | None:
         """The schema of a kind under this location, None where there is no file."""
-        if self.is_crd_file or not (_API_VERSION.fullmatch(api_version) and _KIND.fullmatch(kind)):
+        if self.is_crd_file or not fillable(api_version, kind):
             return None
         path = self._below(fill(self.template, api_version, kind, kubernetes))
         if path is None or not path.is_file():
@@ -110,6 +105,29 @@ class Location:
     def _below(self, relative: str) -> Path | None:
         path = (self.root / relative).resolve()
         return path if path.is_relative_to(self.root) else None
+
+
+def complete(text: str, name: str = "[schemas] locations") -> str:
+    """The template an entry means: as in kubeconform a folder stands for its own layout below it.
+
+    LocationError where it uses a variable kubeconform does not have; `name` says in which place.
+    """
+    template = text if text.endswith(("json", ".yaml", ".yml")) else text.rstrip("/") + _DEFAULT_LAYOUT
+    for variable in variables(template):
+        if variable.removeprefix(".") not in _NAMES or not variable.startswith("."):
+            known = ", ".join(f"{{{{.{one}}}}}" for one in sorted(_NAMES))
+            raise LocationError(f"{name}: {text!r} uses {{{{{variable}}}}}; there are {known}")
+    return template
+
+
+def variables(template: str) -> list[str]:
+    """The variables of a template, with their dots."""
+    return _VARIABLE.findall(template)
+
+
+def fillable(api_version: str, kind: str) -> bool:
+    """Whether apiVersion and kind may become part of a path or URL."""
+    return _API_VERSION.fullmatch(api_version) is not None and _KIND.fullmatch(kind) is not None
 
 
 def fill(template: str, api_version: str, kind: str, kubernetes: str) -> str:

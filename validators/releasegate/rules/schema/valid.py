@@ -37,7 +37,7 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     pod, and nobody is told; in a strict apply the whole sync fails after the merge, when it is everybody's problem.
 
     Fix: write what the message says. For a kind without schema bring its CRD into the repo (`crds/`), or run the
-    command shown: `releasegate schemas add KIND --from DIR`.
+    command shown: `releasegate schemas add --missing --from URL|DIR|cluster`.
 
     Bad:
         apiVersion: v1
