@@ -317,6 +317,17 @@ def test_labels_of_the_group_count_and_promtool_counts_alike(second: str, count:
     assert len(world.findings("prometheus/rules", rendered(rule_object(f"{GOOD}  - {second}\n")))) == count
 
 
+def test_a_record_in_parts_is_advice_and_the_same_record_twice_is_wrong(world: World) -> None:
+    parts = "groups:\n- name: a\n  rules:\n  - {record: a:b, expr: up == 0}\n  - {record: a:b, expr: up == 1}\n"
+    world.file("rules.yaml", parts)
+    found = world.only("prometheus/files")
+    assert found.advice
+    assert "no series comes out of both" in found.help
+    world.file("rules.yaml", parts.replace("up == 1", "up == 0"))
+    world.shared = None
+    assert not world.only("prometheus/files").advice
+
+
 def test_equal_rules_of_two_objects_that_no_selector_tells_apart(world: World) -> None:
     alike = [rule_object(GOOD, name=name, release="kps") for name in ("a", "b")]
     assert "first in PrometheusRule a" in world.only("prometheus/rules", rendered(*alike)).message

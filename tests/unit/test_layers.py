@@ -33,6 +33,7 @@ LAYERS = {
     "evaluate": 4,
     "run": 5,
     "lint": 5,
+    "lintplain": 5,
     "report": 5,
     "check": 6,
     "nodes": 6,

@@ -29,6 +29,7 @@ from releasegate.model import (
     Rendered,
     Repo,
     Scope,
+    ToolIdentity,
     Tree,
     Unrendered,
     Verdict,
@@ -53,6 +54,9 @@ FILES_PER_PART = 100  # of many files: what a process takes at a time
 # Rules over all files that look at nothing but what an object is called: for them a clean file's objects come back
 # from the process that judged it without their bodies.
 NAMES_ONLY = frozenset({"schema/unique"})
+# Kinds whose objects may hold Prometheus rules, and the word without which a file holds none.
+_MAY_HOLD_RULES = frozenset({"ConfigMap", "PrometheusRule", "VMRule"})
+_OF_RULES = b"groups"
 
 
 def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[str]) -> evaluate.Report:
@@ -75,6 +79,7 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
         )
         judge = _Judge(repo, environment, [path for _, path in files], locations)
         renders, verdicts = judge.all()
+        verdicts += judge.besides(renders)
     verdicts = sources.resolve(verdicts, renders, sources.Locator(None))
     return evaluate.Report(
         repo=repo,
@@ -85,7 +90,7 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
         head=None,
         base=None,
         config_sha256=judge.config.sha256,
-        tools=(),
+        tools=judge.tools,
         objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in renders.items()},
         seconds=time.perf_counter() - began,
         notes=(f"Kubernetes {version}",),
@@ -115,7 +120,7 @@ class _Part:
     """What comes back of some files: of a clean one only what its objects are called, or all of them in `whole`.
 
     `totals` are the subjects and seconds of each rule's case over the clean files. `mentions` are the files that hold
-    the word CustomResourceDefinition.
+    the word CustomResourceDefinition; `plain` are files that are no objects and that lintplain judges.
     """
 
     names: dict[int, list[_Names]]
@@ -123,6 +128,7 @@ class _Part:
     verdicts: list[Verdict]
     totals: list[tuple[int, float]]
     mentions: list[int]
+    plain: list[int]
 
 
 class _Judge:
@@ -143,6 +149,8 @@ class _Judge:
         self._of_rendered = [one for one in self._each if one.needs_render]
         self._names_only = {one.id for one in self._all} <= NAMES_ONLY
         self._looking = True  # for CRDs among the files
+        self._plain: list[int] = []
+        self.tools: tuple[ToolIdentity, ...] = ()
         self._schemas = self._load(())
 
     def all(self) -> tuple[dict[str, Rendered | Unrendered], list[Verdict]]:
@@ -156,6 +164,7 @@ class _Judge:
         if any(part.mentions for part in parts):
             self._schemas = self._load(crds)
             parts = self._judged()
+        self._plain = [number for part in parts for number in part.plain]
         renders: dict[str, Rendered | Unrendered] = {}
         for part in parts:
             for number in sorted((*part.names, *part.whole)):
@@ -193,7 +202,7 @@ class _Judge:
         return process.spread(self._part, parts, copies=copies)
 
     def _part(self, part: range) -> _Part:
-        made = _Part({}, {}, [], [(0, 0.0)] * len(self._of_rendered), [])
+        made = _Part({}, {}, [], [(0, 0.0)] * len(self._of_rendered), [], [])
         for number in part:
             data, error = _content(self._paths[number])
             if self._looking and CRD_KIND.encode() in data:
@@ -216,6 +225,10 @@ class _Judge:
             for rule in rules
         ]
         if isinstance(rendered, Unrendered) or any(one.findings or one.unjudged for one in verdicts):
+            if self._is_plain(number, rendered):
+                made.plain.append(number)
+                made.names[number] = []
+                return
             made.whole[number] = rendered
             made.verdicts += verdicts
             return
@@ -229,6 +242,39 @@ class _Judge:
             ]
         else:
             made.whole[number] = rendered
+
+    def _is_plain(self, number: int, rendered: Rendered | Unrendered) -> bool:
+        """Whether it is no object, and something else that is judged: rules, or tests of rules."""
+        if isinstance(rendered, Rendered) and any(one.kind for one in rendered.manifests):
+            return False
+        from releasegate import lintplain  # noqa: PLC0415 - clean manifests need none of it
+
+        data, error = _content(self._paths[number])
+        try:
+            return error is None and lintplain.is_plain(self.repo.releases[number].name, _text(data))
+        except UnicodeDecodeError:
+            return False
+
+    def besides(self, renders: Mapping[str, Rendered | Unrendered]) -> list[Verdict]:
+        """Judge the files that are no objects, and the rules that objects hold; [] where there are none."""
+        plain = {self.repo.releases[number].name: self._paths[number] for number in self._plain}
+        holders = [
+            number
+            for number, release in enumerate(self.repo.releases)
+            if isinstance(one := renders[release.id], Rendered)
+            and any(manifest.kind in _MAY_HOLD_RULES for manifest in one.manifests)
+            and _OF_RULES in _content(self._paths[number])[0]
+        ]
+        if not plain and not holders:
+            return []
+        from releasegate import lintplain  # noqa: PLC0415 - as above
+
+        read = [self._read(number, *_content(self._paths[number])) for number in holders]
+        given = [one for one in read if isinstance(one, Rendered)]
+        judged = lintplain.judge(plain, given, self._environment, self.repo)
+        self.rules.update(judged.rules)
+        self.tools = judged.tools
+        return list(judged.verdicts)
 
     def _with_bodies(self, verdict: Verdict, renders: Mapping[str, Rendered | Unrendered]) -> Verdict:
         """The verdict about all files, its findings about whole objects again."""

@@ -42,6 +42,8 @@ _RULE_EXTRAS: Mapping[Dialect, frozenset[str]] = {
 SUFFIXES = (".yaml", ".yml", ".rules", ".rule", ".json")
 _LOOKS_LIKE_GROUPS = re.compile(r"^[ \t]*[\"']?groups[\"']?[ \t]*:", re.MULTILINE)
 _LOOKS_LIKE_RULE = re.compile(r"^[ \t]*(?:- )?[ \t]*[\"']?(?:alert|record)[\"']?[ \t]*:", re.MULTILINE)
+_LOOKS_LIKE_KEY = re.compile(r"\b(?:alert|record)[\"']?[ \t]*:")
+_HEAD = 4096
 _LOKI = "loki_rule"  # the label by which Grafana's sidecar gives a ConfigMap to Loki's ruler
 
 
@@ -216,7 +218,7 @@ def _at(found: RuleFile, manifest: Manifest, rendered: Rendered | None, pointer:
 
 def read(text: str, *, origin: Origin, path: str | None = None) -> RuleFile | None:
     """Read a text that may be a rule file; None when it is none. One that was meant to be one has its `error`."""
-    if "groups" not in text or ("alert" not in text and "record" not in text):
+    if "groups" not in text or not _may_hold_rules(text):
         return None
     try:
         documents = yamlio.documents(text)
@@ -238,6 +240,12 @@ def read(text: str, *, origin: Origin, path: str | None = None) -> RuleFile | No
         rest=documents[1].line if len(documents) > 1 else None,
         documents=len(documents),
     )
+
+
+def _may_hold_rules(text: str) -> bool:
+    """Whether it is worth reading: dashboards hold both words, and megabytes."""
+    groups = _LOOKS_LIKE_GROUPS.search(text) is not None or (text.lstrip()[:1] == "{" and "groups" in text[:_HEAD])
+    return groups and _LOOKS_LIKE_KEY.search(text) is not None
 
 
 def _for_prometheus(text: str, document: Mapping[str, Any], groups: Sequence[Any]) -> str:

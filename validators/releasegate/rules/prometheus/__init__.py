@@ -10,7 +10,7 @@ from typing import Any
 from releasegate import k8s, yamlio
 from releasegate.model import Finding, Manifest, Place, Unjudged
 from releasegate.prometheuses import cluster_of, servers
-from releasegate.rulefiles import Rule, RuleFile, Sources
+from releasegate.rulefiles import Rule, RuleFile, Sources, canonical
 from releasegate.rules import Evidence
 from releasegate.tools import promtool, store
 
@@ -176,14 +176,20 @@ def _equal_rules(members: Sequence[RuleFile], told: set[tuple[int, int]], eviden
         labels = ", ".join(f"{name}={value}" for name, value in sorted(rule.labels.items())) or "no labels"
         where = sources(evidence).place(other, "/alert" if other.is_alert else "/record")
         beside = f"at {where.path}:{where.line}" if where is not None else f"in {other.file.name}"
+        # Recording one name in parts is usual (kube-prometheus does): wrong only where the parts overlap, which no
+        # file tells. An alert has one meaning.
+        parts = not rule.is_alert and canonical(rule.body) != canonical(other.body)
         yield finding(
             evidence,
             message=f"{rule} is defined twice with the same labels ({labels}): first {beside}",
-            help="give one of them another name or another label, make one expression of both, or remove one",
+            help="make sure that no series comes out of both: one overwrites the other's samples"
+            if parts
+            else "give one of them another name or another label, make one expression of both, or remove one",
             change=f"{rule} twice with {labels}",
             file=rule.file,
             rule=rule,
             inside="/alert" if rule.is_alert else "/record",
+            advice=parts,
         )
 
 
@@ -367,6 +373,7 @@ def finding(
     rule: Rule | None = None,
     inside: str = "",
     line: int | None = None,
+    advice: bool = False,
 ) -> Finding:
     """A finding about a rule file, or a rule in it, at the line where a person would edit that."""
     place: Place | None = None
@@ -389,6 +396,7 @@ def finding(
         pointer=pointer if file.manifest is not None else None,
         value=value,
         place=place,
+        advice=advice,
     )
 
 

@@ -25,7 +25,8 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
 
     Judged by promtool (`check rules --lint=all --lint-fatal`): PrometheusRule and VMRule objects, and each key of a
     ConfigMap that holds groups of rules. Two rules are the same when name and labels are equal and one Prometheus loads
-    both: from one file, or from PrometheusRules that its selectors cannot tell apart. `[prometheus] require` in
+    both: from one file, or from PrometheusRules that its selectors cannot tell apart; of recording rules with different
+    expressions that is advice. `[prometheus] require` in
     releasegate.toml says what every alert must have: `severity` (a label), `runbook` (the annotation `runbook_url`),
     `for`, or the name of any label or annotation.
 
