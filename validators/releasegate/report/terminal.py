@@ -10,7 +10,7 @@ import click
 
 from releasegate.evaluate import WORDS, Cause, Report, place_of
 from releasegate.model import CaseId, Finding, Outcome, Place, Status, Verdict
-from releasegate.report.text import clean, message
+from releasegate.report.text import clean, message, neighbour, without_secret
 
 MAX_RED = 40  # a screenful; the JSON report holds all
 MAX_NAMES = 4
@@ -79,23 +79,26 @@ def _examples(cause: Cause) -> Iterator[tuple[CaseId, Finding]]:
 
 
 def _snippet(cause: Cause, place: Place, root: Path) -> Iterator[str]:
-    """Show the line and the one before it, without the values of a Secret it may hold."""
+    """Show the line, and of the one before it what it is about: nobody looked at its value, which may be a secret."""
     if place.line is None:
         return
     path = root / place.path
     try:
         if not path.resolve().is_relative_to(root.resolve()):
             return
-        text = path.read_text(errors="replace").splitlines()
+        text = path.read_text(errors="replace").split("\n")  # as yamlio counts lines, and editors
     except OSError:
         return
     if place.line > len(text):
         return
     width = len(str(place.line))
-    for number in range(max(1, place.line - 1), place.line + 1):
-        yield f"  {click.style(f'{number:>{width}} |', fg='blue')} {_cut(_fit(cause, text[number - 1]))}"
+    line = _fit(cause, without_secret(text[place.line - 1].removesuffix("\r")))
+    shown = {place.line: line}
+    if place.line > 1:
+        shown = {place.line - 1: _fit(cause, neighbour(text[place.line - 2].removesuffix("\r"))), **shown}
+    for number, said in shown.items():
+        yield f"  {click.style(f'{number:>{width}} |', fg='blue')} {_cut(said)}"
     if place.column is not None:
-        line = _fit(cause, text[place.line - 1])
         length = len(line[place.column - 1 :].split(" #")[0].rstrip()) or 1
         carets = "^" * min(length, MAX_WIDTH - place.column)
         yield f"  {' ' * width} {click.style('|', fg='blue')} {' ' * (place.column - 1)}{click.style(carets, fg='red')}"

@@ -56,3 +56,47 @@ def redacted(body: Mapping[str, Any]) -> Mapping[str, Any]:
         else:
             shown[key] = dict.fromkeys(value, REDACTED) if isinstance(value, Mapping) else REDACTED
     return shown
+
+
+_ENTRY = re.compile(r"(?P<key>\s*(?:- +)*[\"']?(?P<name>[^\s:#\"']+)[\"']?:)\s+(?P<value>[^\s#].*)")
+_HARMLESS = frozenset(
+    [
+        "apiVersion",
+        "image",
+        "kind",
+        "name",
+        "namespace",
+        "path",
+        "pullPolicy",
+        "imagePullPolicy",
+        "registry",
+        "repository",
+        "repoURL",
+        "tag",
+        "version",
+    ]
+)
+_SECRET = re.compile(
+    r"passw|passphrase|secret|token|credential|(?:private|api|access|encryption|signing)[-_.]?key", re.IGNORECASE
+)
+_NAMES_ONE = re.compile(r"(?:name|ref|path|file|mount|enabled)s?\Z", re.IGNORECASE)
+
+
+def neighbour(line: str) -> str:
+    """Return what may be shown of a line nobody looked at: its key, and its value only under a harmless key."""
+    entry = _ENTRY.fullmatch(line)
+    if entry is not None:
+        return line if entry["name"] in _HARMLESS else f"{entry['key']} …"
+    text = line.strip()
+    indent = line[: len(line) - len(line.lstrip())]
+    if not text or re.fullmatch(r"[^\s:#]+:|-{3}|[-\[\]{}]", text):
+        return line
+    return f"{indent}{text[0] if text[0] in '#-' else ''} …"
+
+
+def without_secret(line: str) -> str:
+    """Return the line without its value where its key says that it is a secret; `secretName` names one only."""
+    entry = _ENTRY.fullmatch(line)
+    if entry is None or _SECRET.search(entry["name"]) is None or _NAMES_ONE.search(entry["name"]) is not None:
+        return line
+    return f"{entry['key']} {REDACTED}"
