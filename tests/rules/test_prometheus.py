@@ -533,8 +533,8 @@ def test_rule_files_that_match_nothing_are_found(files: str, line: int, message:
 )
 def test_rule_files_are_found_as_go_finds_them(files: str, world: World) -> None:
     write_tests(world, files)
-    if files == "'*.yaml'":  # the tests themselves are no rules: promtool refuses them
-        assert len(world.findings("prometheus/tests")) == 1
+    if files == "'*.yaml'":
+        assert "rule file t/tests.yaml is none" in world.only("prometheus/tests").message
     else:
         assert world.findings("prometheus/tests") == []
 
@@ -575,6 +575,13 @@ def test_of_a_rule_file_that_does_not_load_the_tests_only_say_that(world: World)
     (found,) = world.findings("prometheus/tests")
     assert found.advice
     assert "t/rules.yaml does not load" in found.message
+
+
+def test_a_name_that_reads_like_an_option_or_like_the_canary_is_a_file(world: World) -> None:
+    for name in ("--run=nothing.yaml", "canary-broken.yaml"):
+        world.write(**{"rules.yaml": GOOD, name: TESTS.format(files="rules.yaml", value=0, time="5m", name="Down")})
+    found = [str(one.place) for one in world.findings("prometheus/tests") if "fails" in one.message]
+    assert found == ["--run=nothing.yaml:10:9", "canary-broken.yaml:10:9"]
 
 
 def test_what_was_run_is_not_run_again_until_something_changes(

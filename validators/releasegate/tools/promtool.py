@@ -266,16 +266,21 @@ def run_tests(tool: store.Tool, path: str, files: Mapping[str, str], *, seconds:
     with tempfile.TemporaryDirectory(prefix="releasegate-promtool-", ignore_cleanup_errors=True) as outer:
         folder = Path(outer) / "tree"
         folder.mkdir()
-        canary = f"{_BROKEN}.yaml"
-        said = _run(tool, arguments, {**files, canary: _BROKEN_TEST}, folder, seconds, names=[path, canary])
+        # "./": a file may be called --run=nothing.yaml. The canary is where no file of the tree is.
+        said = _run(
+            tool, arguments, {**files, _TEST_CANARY: _BROKEN_TEST}, folder, seconds, names=[f"./{path}", _TEST_CANARY]
+        )
         if isinstance(said, Unavailable):
             return said
         try:
             junit = (Path(outer) / "junit.xml").read_bytes()
         except OSError:
             junit = b""
-    read = _read_tests(said, junit, path)
+    read = _read_tests(said, junit, f"./{path}")
     return read if isinstance(read, TestFile) else Unavailable(read, _by_hand([*arguments[:2], path]))
+
+
+_TEST_CANARY = f"../{_BROKEN}.yaml"
 
 
 def _read_tests(said: process.Completed, junit: bytes, path: str) -> TestFile | str:
@@ -285,7 +290,7 @@ def _read_tests(said: process.Completed, junit: bytes, path: str) -> TestFile | 
         suites = list(ET.fromstring(junit))  # noqa: S314 -- Go's encoder wrote it: no entities, no DTD
     except ET.ParseError:
         return f"promtool wrote no report of its tests ({_end_of(said)})"
-    if [suite.get("name") for suite in suites] != [path, f"{_BROKEN}.yaml"]:
+    if [suite.get("name") for suite in suites] != [path, _TEST_CANARY]:
         return f"promtool did not report on each test file ({_end_of(said)})"
     answers = [_suite(suite) for suite in suites]
     if not answers[1].failures:

@@ -131,6 +131,7 @@ class _Run:
         self.evidence = evidence
         self.files = evidence.shared.files
         self.rule_texts: dict[str, str] = {}
+        self.named_at: dict[str, str] = {}
         self.told: list[Finding | Unjudged] = []
         self._positions: yamlio.Positions | None = None
         self.tests = _list(file.body.get("tests"))
@@ -180,6 +181,7 @@ class _Run:
         for one in found:
             try:
                 self.rule_texts[one] = self.files.text(one)
+                self.named_at[one] = pointer
             except Unreadable as error:
                 self._say(f"rule file {one} {error}", "name a readable file of the repo", f"{one} {error}", pointer)
 
@@ -278,13 +280,23 @@ class _Run:
                 place=Place(path=self.file.path),
             )
         if broken and said.failures:
-            yield Finding(
-                message=f"the tests of {self.file.path} could not run: {', '.join(broken)} does not load",
-                help="mend the rule file; its own finding says where",
-                change="rule file does not load",
-                place=Place(path=self.file.path),
-                advice=True,
-            )
+            # A rule file that does not load is a finding of prometheus/rules or prometheus/files, at its own line.
+            others = [path for path in broken if read(self.rule_texts[path], origin="file", path=path) is None]
+            for path in others:
+                yield Finding(
+                    message=f"rule file {path} is none: promtool refuses it, and no test runs",
+                    help="name a file of rules: `groups` at its top, no Kubernetes object around them",
+                    change=f"{path} is no rule file",
+                    place=self._at(self.named_at[path]),
+                )
+            if not others:
+                yield Finding(
+                    message=f"the tests of {self.file.path} could not run: {', '.join(broken)} does not load",
+                    help="mend the rule file; its own finding says where",
+                    change="rule file does not load",
+                    place=Place(path=self.file.path),
+                    advice=True,
+                )
             return
         for number, texts in said.failures.items():
             for text in dict.fromkeys(texts):
