@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from releasegate import evaluate, yamlio
@@ -594,6 +594,7 @@ def missing(wanted: Sequence[tuple[str, str]], there: Sequence[Body]) -> set[str
     return {one.change for one in found if isinstance(one, Finding)}
 
 
+@settings(deadline=None)
 @given(needs, objects, objects)
 def test_adding_an_object_never_makes_a_resolved_reference_unresolved(
     wanted: list[tuple[str, str]], there: list[Body], more: list[Body]
@@ -601,12 +602,14 @@ def test_adding_an_object_never_makes_a_resolved_reference_unresolved(
     assert missing(wanted, [*there, *more]) <= missing(wanted, there)
 
 
+@settings(deadline=None)
 @given(needs, objects)
 def test_what_is_missing_is_what_is_needed_and_not_there(wanted: list[tuple[str, str]], there: list[Body]) -> None:
     has = {(one["kind"], one["metadata"]["name"]) for one in there}
     assert missing(wanted, there) == {f"{kind} {name} is missing" for kind, name in wanted if (kind, name) not in has}
 
 
+@settings(deadline=None)
 @given(needs, objects)
 def test_removing_an_object_that_is_needed_always_shows(wanted: list[tuple[str, str]], there: list[Body]) -> None:
     kind, name = wanted[0]
@@ -648,6 +651,7 @@ any_kind = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(any_kind, json_values)
 def test_whatever_an_object_holds_the_rule_does_not_break(kind: tuple[str, str], spec: Any) -> None:
     more = spec if isinstance(spec, dict) else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import git
 
@@ -132,6 +132,15 @@ def test_a_key_that_changes_the_render_is_read_whatever_the_words_say(helm: stor
     )
     root = repo(tmp_path, "secret: a\nother: b\n", **{"helm/api/templates/all.yaml": template})
     assert [one.value for one in findings(root)] == ["other"]
+
+
+def test_a_render_that_holds_nothing_proves_nothing(helm: store.Tool, tmp_path: Path) -> None:
+    assert helm.path.exists()
+    template = "{{- if .Values.enabled }}\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n{{- end }}\n"
+    root = repo(tmp_path, "enabeld: true\n", **{"helm/api/templates/all.yaml": template})
+    assert findings(root) == []
+    write(root, {"helm/api/values-prod.yaml": "enabeld: true\nenabled: true\n"})
+    assert [one.value for one in findings(root)] == ["enabeld"]
 
 
 def test_a_file_that_two_charts_use_is_read_when_one_of_them_reads_it(helm: store.Tool, tmp_path: Path) -> None:
@@ -344,12 +353,14 @@ actions = st.sampled_from(
 templates = st.lists(st.builds(lambda action, path: action.format(".".join(path)), actions, paths), max_size=4)
 
 
+@settings(deadline=None)
 @given(templates, templates, paths)
 def test_more_template_never_makes_a_known_key_unknown(one: list[str], more: list[str], path: tuple[str, ...]) -> None:
     before, after = (_reads("\n".join(text)) for text in (one, [*one, *more]))
     assert after.knows(path) or not before.knows(path)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet='{}.$|()" \nabVluesifwthrngdinco:=', max_size=80))
 def test_any_text_is_read_as_a_template(text: str) -> None:
     assert _reads(text).knows(("a",)) in (True, False)

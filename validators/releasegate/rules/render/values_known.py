@@ -279,8 +279,8 @@ def _confirm(suspects: Sequence[Path], loaded: Mapping[str, Any], values: Values
             if left <= 0:
                 break
             before = evidence.render_with(release, {})
-            if isinstance(before, Unrendered):
-                continue
+            if isinstance(before, Unrendered) or not before.manifests:
+                continue  # told by render/succeeds; and that nothing stays nothing proves nothing
             left -= 1
             judged += 1
             after = evidence.render_with(release, {values.path or inline_key(index): text})
