@@ -23,8 +23,9 @@ COMMANDS = {
     "discover": {"--json"},
     "render": {"--root"},
     "owners": {"--root", "--json"},
-    "rules": {"--json"},
-    "explain": set(),
+    "rules": {"--json", "--root"},
+    "explain": {"--root"},
+    "new-rule": {"--rego", "--python", "--root"},
     "tools list": {"--json", "--root"},
     "tools install": {"--root"},
     "schemas list": {"--root"},
@@ -247,7 +248,7 @@ def test_discover_says_how_each_was_found(toy: Path, releasegate: Run) -> None:
 
 def test_rules_and_explain(releasegate: Run) -> None:
     listed = json.loads(releasegate("rules", "--json").out)
-    assert {"id", "scope", "kind", "summary"} == set(listed[0])
+    assert {"id", "scope", "kind", "summary", "default_level", "since", "origin"} == set(listed[0])
     said = releasegate("explain", listed[0]["id"])
     assert said.code == 0
     assert "Why:" in said.out

@@ -56,9 +56,11 @@ BAD = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: other\n"
 GOOD = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: team-a\n"
 
 
-def policy(body: str = BODY, *, header: str = HEADER, bad: str = BAD, name: str = ID) -> dict[str, str]:
+def policy(
+    body: str = BODY, *, header: str = HEADER, bad: str = BAD, good: str = GOOD, name: str = ID
+) -> dict[str, str]:
     leaf = name.rpartition("/")[2]
-    return {f"{name}/{leaf}.rego": header + body, f"{name}/bad.yaml": bad, f"{name}/good.yaml": GOOD}
+    return {f"{name}/{leaf}.rego": header + body, f"{name}/bad.yaml": bad, f"{name}/good.yaml": good}
 
 
 def bundle(root: Path, files: Mapping[str, str]) -> rego.Bundle:
@@ -283,7 +285,8 @@ def test_warn_is_advice_and_a_message_without_pointer_has_no_place(tmp_path: Pat
 
 def test_a_pointer_to_what_is_missing_is_that_of_what_is_around_it(tmp_path: Path, shared: Shared) -> None:
     body = 'deny contains {"msg": "no data", "pointer": "/metadata/labels/a~1b/c", "fix": "x"} if not input.data\n'
-    ((found,),) = judge(tmp_path, shared, policy(body), rendered("a", config_map("other")))
+    good = GOOD + "data: {}\n"
+    ((found,),) = judge(tmp_path, shared, policy(body, good=good), rendered("a", config_map("other")))
     assert isinstance(found, Finding)
     assert (found.pointer, found.help) == ("/metadata", "x")
 
@@ -321,6 +324,20 @@ def test_a_canary_that_passes_voids_the_call(tmp_path: Path, shared: Shared) -> 
     ((gap,),) = judge(tmp_path, shared, policy(bad=GOOD), rendered("a", config_map("team-b")))
     assert isinstance(gap, Unjudged)
     assert "is not known to find anything: document 1 of its bad.yaml passes" in gap.reason
+
+
+def test_a_policy_that_refuses_its_good_example_is_not_believed(tmp_path: Path, shared: Shared) -> None:
+    ((gap,),) = judge(tmp_path, shared, policy(good=GOOD + "---\n" + BAD), rendered("a", config_map("other")))
+    assert isinstance(gap, Unjudged)
+    assert "finds something in its own good.yaml" in gap.reason
+    assert "good.yaml" in gap.remedy
+
+
+def test_a_good_example_that_the_policy_does_not_judge_is_none(tmp_path: Path, shared: Shared) -> None:
+    other = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"
+    ((gap,),) = judge(tmp_path, shared, policy(good=other), rendered("a", config_map("other")))
+    assert isinstance(gap, Unjudged)
+    assert "good.yaml: a Secret is not among the kinds the policy judges" in gap.reason
 
 
 def test_each_rule_has_to_fire_on_the_canary(tmp_path: Path, shared: Shared) -> None:
@@ -454,7 +471,10 @@ def test_nothing_that_may_quote_a_secret_is_kept(tmp_path: Path, conftest: Tool)
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "stringData": {"password": "battery"}}
     shared = Shared(Tree(root=".", files=()), find=lambda _name: conftest, cache=Cache(tmp_path / "cache"))
     ((found,),) = judge(
-        tmp_path, shared, policy(body, header=header, bad=bad), rendered("a", Manifest(body=secret, text=""))
+        tmp_path,
+        shared,
+        policy(body, header=header, bad=bad, good="apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"),
+        rendered("a", Manifest(body=secret, text="")),
     )
     assert isinstance(found, Finding)
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]

@@ -35,6 +35,8 @@ LAYERS = {
     "lint": 5,
     "lintplain": 5,
     "report": 5,
+    "scaffold": 5,
+    "testing": 5,
     "check": 6,
     "nodes": 6,
     "plugin": 6,

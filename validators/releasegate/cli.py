@@ -150,15 +150,16 @@ def owners(paths: tuple[str, ...], root: Path, *, as_json: bool) -> int:
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def rules(*, as_json: bool) -> int:
-    """List the rules, and the policies of the config repo here."""
+@_root_option
+def rules(root: Path, *, as_json: bool) -> int:
+    """List the rules: ours, those of installed packages, and the policies of the repo."""
+    from releasegate.report import page  # noqa: PLC0415
     from releasegate.rules import rego  # noqa: PLC0415
 
     with _usage_errors(None):
-        known = rego.rules_at(Path())
+        known = rego.rules_at(root)
     if as_json:
-        rows = [{"id": one.id, "scope": one.scope, "kind": one.kind, "summary": one.summary} for one in known]
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps([page.row(one) for one in known], indent=1))
     else:
         width = max(len(one.id) for one in known)
         _echo(f"{one.id:<{width}}  {one.kind:<6}  {one.summary}" for one in known)
@@ -166,19 +167,47 @@ def rules(*, as_json: bool) -> int:
 
 
 @cli.command()
-@click.argument("rule")
-def explain(rule: str) -> int:
-    """Print the page of a rule: what, why, how to mend it, a bad and a good example."""
+@click.argument("rule", metavar="ID")
+@_root_option
+def explain(rule: str, root: Path) -> int:
+    """Print the page of a rule: what, why, how to mend it, a bad and a good example, and its level in each environment."""
+    from releasegate import config as configuration  # noqa: PLC0415
+    from releasegate import run  # noqa: PLC0415
     from releasegate.report import page  # noqa: PLC0415
     from releasegate.rules import rego  # noqa: PLC0415
     from releasegate.usage import near  # noqa: PLC0415
 
     with _usage_errors(None):
-        known = {one.id: one for one in rego.rules_at(Path())}
-    if rule not in known:
-        raise click.UsageError(f"no rule {rule!r}{near(rule, known)}; `releasegate rules` lists them")
-    click.echo(page.text(known[rule]))
-    return 0
+        known = {one.id: one for one in rego.rules_at(root)}
+        if rule not in known:
+            raise click.UsageError(f"no rule {rule!r}{near(rule, known)}; `releasegate rules` lists them")
+        levels = None
+        if (root / configuration.FILE).exists():
+            with run.open_run(root) as opened:
+                levels = {
+                    one.name: opened.config.level(rule, known[rule].kind, one) for one in opened.repo.environments
+                }
+        click.echo(page.text(known[rule], levels))
+        return 0
+
+
+@cli.command("new-rule")
+@click.argument("name", metavar="ID")
+@click.option("--rego", "language", flag_value="rego", help="A policy in Rego, below policies/ of the config repo.")
+@click.option("--python", "language", flag_value="python", help="A rule in Python, in a package that is installed.")
+@click.option(
+    "--root", default=".", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Where to write."
+)
+def new_rule(name: str, language: Any, root: Path) -> int:
+    """Write the files of a new rule, ID being category/name: red until they are filled in."""
+    from releasegate import scaffold  # noqa: PLC0415
+    from releasegate.rules import rego  # noqa: PLC0415
+
+    with _usage_errors(None):
+        written = scaffold.new_rule(root, name, language, rego.rules_at(root))
+        _echo(f"wrote {path}" for path in written)
+        _echo(f"next: {step}" for step in scaffold.next_steps(root, name, written))
+        return 0
 
 
 @cli.group()

@@ -76,7 +76,7 @@ def judge(rule: Rule, case: CaseId, evidence: Evidence, level: Level) -> Verdict
         unjudged.append(
             Unjudged(
                 reason=f"{rule.id} broke on this input: {type(error).__name__}: {error}",
-                remedy="this is a bug in releasegate; please report it with the input",
+                remedy=f"this is a bug in {rule.origin or 'releasegate'}; please report it with the input",
                 group=f"bug in {rule.id}: {type(error).__name__}",
             )
         )

@@ -449,6 +449,7 @@ class Run:
         """Put all verdicts together. A case without a verdict (an interrupted run) counts as not-evaluated."""
         verdicts = [self._verdicts.get(case) or _missing(case) for case in self.cases]
         verdicts = sources.resolve(verdicts, self._renders, self._locator())
+        packages = sorted({f"{one.origin} holds {one.id}" for one in self.rules.values() if one.origin is not None})
         narrowed = () if self.complete else ("narrowed run: expectations are judged in complete runs only",)
         return evaluate.Report(
             repo=self.repo,
@@ -465,7 +466,7 @@ class Run:
             ),
             objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in self._renders.items()},
             seconds=time.perf_counter() - self._began,
-            notes=(*self.repo.notes, *narrowed),
+            notes=(*self.repo.notes, *packages, *narrowed),
         )
 
 

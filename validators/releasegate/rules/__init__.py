@@ -12,7 +12,7 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from releasegate.cache import Cache
@@ -149,6 +149,8 @@ class Rule:
     `subjects(evidence)` says what will be judged; `check(subject, evidence)` judges one of them, or with
     `together=True` gets the whole sequence at once (rules about sets: duplicates). `family` is the first part of the
     id: what `expect = [...]` and `expect/<family>` name. `needs_render=False`: judges releases that did not render too.
+    `since` is the release of releasegate that brought it, "0.1"; None for a rule that is not ours. `origin` is where
+    such a rule comes from ("acme-rules 1.0.0", "policies/ of this repo"); None for ours.
     """
 
     id: str
@@ -159,6 +161,8 @@ class Rule:
     together: bool = False
     needs_render: bool = True
     doc: str = field(repr=False)
+    since: str | None = None
+    origin: str | None = None
 
     @property
     def family(self) -> str:
@@ -171,13 +175,23 @@ class Rule:
         return self.doc.strip().splitlines()[0]
 
 
-_REGISTERED: dict[str, Rule] = {}
+FIRST_RELEASE = "0.1"
+_REGISTERED: dict[str, Rule] = {}  # by module: a file is a rule
 
 
 def rule(
-    *, scope: Scope, kind: Kind, subjects: Subjects, together: bool = False, needs_render: bool = True
+    *,
+    scope: Scope,
+    kind: Kind,
+    subjects: Subjects,
+    together: bool = False,
+    needs_render: bool = True,
+    since: str | None = None,
 ) -> Callable[[Check], Check]:
-    """Register the decorated check under the id its module path gives (`rules/images/digest_only.py`)."""
+    """Register the decorated check under the id its module path gives (`rules/images/digest_only.py`).
+
+    `since` is written for each rule of ours that came after the first release.
+    """
 
     def register(check: Check) -> Check:
         *_, category, name = check.__module__.split(".")
@@ -190,29 +204,44 @@ def rule(
             together=together,
             needs_render=needs_render,
             doc=check.__doc__ or "",
+            since=since or (FIRST_RELEASE if _is_ours(check.__module__) else None),
         )
-        _REGISTERED[made.id] = made
+        _REGISTERED[check.__module__] = made
         return check
 
     return register
 
 
+def _is_ours(module: str) -> bool:
+    return module.startswith(f"{__name__}.")
+
+
 @functools.cache
 def catalogue() -> tuple[Rule, ...]:
-    """All rules that ship with this package, in Python and in Rego, sorted by id."""
-    from releasegate.rules import rego  # noqa: PLC0415 - built on this module
+    """All rules: those that ship with this package, in Python and in Rego, and those of installed packages, sorted by id.
 
-    made = (*python_rules(), *rego.rules(rego.shipped()))
+    Raises UsageError when an installed package holds a rule that cannot be loaded: it is never left out in silence.
+    """
+    from releasegate.rules import installed, rego  # noqa: PLC0415 - built on this module
+
+    ours = (*python_rules(), *(replace(one, since=FIRST_RELEASE) for one in rego.rules(rego.shipped())))
+    made = (*ours, *installed.load(ours))
     return tuple(sorted(made, key=lambda rule: rule.id))
 
 
 @functools.cache
 def python_rules() -> tuple[Rule, ...]:
-    """All Python rules, sorted by id. Imports each module of each category folder once."""
+    """All Python rules of this package, sorted by id. Imports each module of each category folder once."""
     for package in _categories():
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    return tuple(_REGISTERED[key] for key in sorted(_REGISTERED))
+    ours = [one for module, one in _REGISTERED.items() if _is_ours(module)]
+    return tuple(sorted(ours, key=lambda rule: rule.id))
+
+
+def registered(module: str) -> Rule | None:
+    """The rule that an imported module holds; None when it holds none."""
+    return _REGISTERED.get(module)
 
 
 def chosen(ids: Iterable[str]) -> tuple[Rule, ...]:
@@ -220,9 +249,10 @@ def chosen(ids: Iterable[str]) -> tuple[Rule, ...]:
 
     KeyError for an id that is no rule.
     """
-    for one in ids:
-        importlib.import_module(f"{__name__}.{one.replace('/', '.').replace('-', '_')}")
-    return tuple(_REGISTERED[key] for key in sorted(ids))
+    modules = {one: f"{__name__}.{one.replace('/', '.').replace('-', '_')}" for one in sorted(ids)}
+    for module in modules.values():
+        importlib.import_module(module)
+    return tuple(_REGISTERED[module] for module in modules.values())
 
 
 def _categories() -> Iterator[Any]:

@@ -56,8 +56,8 @@ class Problem:
 class Policy:
     """One folder of policies/. `rules` are the names of its deny, violation and warn rules.
 
-    `kinds` are "Deployment" or "apps/Deployment"; `podspecs`: every object with a pod spec. `bad` are the objects of
-    bad.yaml as JSON. A policy with a `problem` is never run.
+    `kinds` are "Deployment" or "apps/Deployment"; `podspecs`: every object with a pod spec. `bad` and `good` are the
+    objects of bad.yaml and good.yaml as JSON. A policy with a `problem` is never run.
     """
 
     id: str
@@ -72,6 +72,7 @@ class Policy:
     podspecs: bool = False
     rules: tuple[str, ...] = ()
     bad: tuple[bytes, ...] = ()
+    good: tuple[bytes, ...] = ()
     examples: Mapping[str, str] = field(default_factory=dict)
     problem: Problem | None = None
 
@@ -140,9 +141,14 @@ def of_repo(files: Files) -> Bundle:
 
 
 def rules_at(root: Path) -> list[Rule]:
-    """Return every rule of a run at `root`, sorted by id: what ships and the repo's own. Raises ConfigError."""
-    own = of_repo(Files(git.work_tree(root))) if (root / FOLDER).is_dir() else Bundle()
-    return sorted((*catalogue(), *rules(own)), key=lambda rule: rule.id)
+    """Return every rule of a run at `root`, sorted by id: what ships, what is installed, and the repo's own policies.
+
+    Raises ConfigError, UsageError. In the source of releasegate `policies/` is what ships.
+    """
+    root = root.resolve()
+    own = of_repo(Files(git.work_tree(root))) if (root / FOLDER).is_dir() and root != shipped_folder() else Bundle()
+    told = [replace(one, origin=f"{FOLDER}/ of this repo") for one in rules(own)]
+    return sorted((*catalogue(), *told), key=lambda rule: rule.id)
 
 
 def read(files: Files) -> Bundle:
@@ -213,7 +219,8 @@ def _policy(files: Files, category: str, name: str) -> Policy:
         text = _text(files, path, key)
         made = _from_text(key, namespace, path, text)
         examples = {example: _text(files, f"{key}/{example}.yaml", path) for example in ("bad", "good")}
-        return replace(made, bad=tuple(_canary(made, f"{key}/bad.yaml", examples["bad"])), examples=examples)
+        bad, good = (tuple(_canary(made, f"{key}/{name}.yaml", examples[name])) for name in ("bad", "good"))
+        return replace(made, bad=bad, good=good, examples=examples)
     except _Wrong as error:
         return Policy(id=key, namespace=namespace, path=path, text=text, problem=error.problem)
 
@@ -318,14 +325,20 @@ def _annotated(policy: Policy, scanned: Scanned) -> Policy:
 
 
 def _canary(policy: Policy, path: str, text: str) -> Iterator[bytes]:
-    """The objects of bad.yaml, each of a kind the policy judges."""
-    remedy = f"write an object into {path} on which each rule of {policy.path} fires"
+    """The objects of bad.yaml or good.yaml, each of a kind the policy judges."""
+    what = "each rule of" if path.endswith("/bad.yaml") else "no rule of"
+    remedy = f"write an object into {path} on which {what} {policy.path} fires"
     try:
         documents = yamlio.documents(text)
     except yamlio.YamlError as error:
         raise _Wrong(path, error.line, f"is not YAML: {error.message}", remedy) from None
     if not documents:
-        raise _Wrong(path, None, "holds no object, so nothing shows that the policy can fail", remedy)
+        raise _Wrong(
+            path,
+            None,
+            f"holds no object, so nothing shows that the policy can {'fail' if path.endswith('/bad.yaml') else 'pass'}",
+            remedy,
+        )
     for document in documents:
         made = manifests_of(document, path=path)
         if isinstance(made, str) or len(made) != 1:
@@ -721,7 +734,7 @@ class Judge:
             parts: list[str | bytes] = [f"policies {_ANSWERS}", tool.identity.sha256, conftest.capabilities()]
             parts += [text for path in sorted(bundle.libraries) for text in (path, bundle.libraries[path])]
             for one in policies:
-                parts += [one.path, one.text, *one.bad, "objects"]
+                parts += [one.path, one.text, *one.bad, "good", *one.good, "objects"]
                 parts += [part for index, content in chosen[one.id] for part in (str(index), content)]
             key = key_of(*parts)
             answers |= _read(self._shared.cache.get(key), policies)
@@ -798,6 +811,7 @@ class Judge:
         objects = {name: content for content, name in names.items()}
         for number, one in enumerate(policies):
             objects |= {f"bad/{number}-{index}": content for index, content in enumerate(one.bad)}
+            objects |= {f"good/{number}-{index}": content for index, content in enumerate(one.good)}
         self.calls += 1
         said = conftest.judge(
             tool,
@@ -844,7 +858,7 @@ class _Asked:
         return self.answers[policy.namespace, self.names[content]]
 
     def void(self, policy: Policy) -> Unjudged | None:
-        """Why nothing the policy said counts: its canary survived. None where it did not."""
+        """Why nothing the policy said counts: its canary survived, or its good example did not. None where neither."""
         number = self.policies.index(policy)
         fired: set[str] = set()
         for index in range(len(policy.bad)):
@@ -852,6 +866,10 @@ class _Asked:
             fired |= {said.rule for said in answer.said}
             if not answer.said:
                 return _void(policy, f"document {index + 1} of its bad.yaml passes")
+        for index in range(len(policy.good)):
+            said = self.answers[policy.namespace, f"good/{number}-{index}"].said
+            if said:
+                return _refuses_good(policy, said[0].message)
         silent = [name for name in policy.rules if name not in fired]
         return _void(policy, f"{', '.join(silent)} does not fire on its bad.yaml") if silent else None
 
@@ -862,6 +880,16 @@ def _void(policy: Policy, why: str) -> Unjudged:
         reason=reason,
         remedy=f"make {Path(policy.path).parent}/bad.yaml break each rule of the policy, or mend the rule",
         group=reason,
+        place=Place(path=policy.path),
+    )
+
+
+def _refuses_good(policy: Policy, message: str) -> Unjudged:
+    reason = f"{policy.id} finds something in its own good.yaml: {message}"
+    return Unjudged(
+        reason=reason,
+        remedy=f"mend {Path(policy.path).parent}/good.yaml, or the rule",
+        group=f"{policy.id} finds something in its own good.yaml",
         place=Place(path=policy.path),
     )
 
