@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from releasegate import k8s
+from releasegate import config, k8s
+from releasegate.discover import discover
 from releasegate.discover.files import Files
 from releasegate.model import (
     Application,
@@ -16,11 +19,13 @@ from releasegate.model import (
     Finding,
     HelmSource,
     InlineValues,
+    Parameter,
     Place,
     Release,
     Rendered,
     Source,
     Tree,
+    Unrendered,
     ValuesFile,
 )
 from releasegate.render import Renderer
@@ -198,3 +203,187 @@ def test_equal_keys_of_the_template_are_told_apart(root: Path, locate: Locate) -
 
 def test_a_finding_about_the_whole_object_names_its_template(locate: Locate) -> None:
     assert locate(HelmSource(chart="app"), pointer=None) == Place(path="app/templates/pod.yaml")
+
+
+def test_the_charts_own_values_named_as_a_values_file(locate: Locate) -> None:
+    """`valueFiles: [values.yaml]` passes the same file twice."""
+    source = HelmSource(chart="app", values_files=(ValuesFile(path="app/values.yaml"),))
+    assert locate(source) == Place(path="app/values.yaml", line=4, column=8)
+
+
+def test_a_parameter_is_a_line_of_its_application(root: Path, locate: Locate) -> None:
+    place = Place(path="apps/app.yaml", line=9, column=16)
+    parameters = (
+        Parameter(name="image.repository", value="registry.acme.example/app"),
+        Parameter(name="image.tag", value="edge", place=place),
+    )
+    assert locate(HelmSource(chart="app", parameters=parameters)) == place
+
+
+@pytest.mark.parametrize(
+    "written", ["tag: &it latest\nother: *it", "tag: 'latest'", 'tag: "latest" # now', "tag:  latest"]
+)
+def test_each_way_to_write_a_scalar_can_be_marked(root: Path, locate: Locate, written: str) -> None:
+    write(root, "app/prod.yaml", f"image:\n  {written}\n".replace("\nother", "\n  other"))
+    found = locate(HelmSource(chart="app", values_files=(ValuesFile(path="app/prod.yaml"),)))
+    assert found is not None
+    assert (found.path, found.line) == ("app/prod.yaml", 2)
+
+
+@pytest.mark.parametrize("written", ['tag: ""', "tag:", "tag: null", "tag: ~"])
+def test_a_tag_that_says_nothing_is_the_line_to_edit(root: Path, locate: Locate, written: str) -> None:
+    write(root, "app/values.yaml", f"image:\n  repository: registry.acme.example/app\n  {written}\nsize: small\n")
+    found = locate(HelmSource(chart="app"))
+    assert found is not None
+    assert (found.path, found.line) == ("app/values.yaml", 3)
+
+
+def test_the_version_of_the_app_is_a_line_of_the_chart(root: Path, locate: Locate) -> None:
+    write(root, "app/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\nappVersion: edge\n")
+    write(root, "app/templates/pod.yaml", POD.replace("image.tag }}", "none | default .Chart.AppVersion }}"))
+    assert locate(HelmSource(chart="app")) == Place(path="app/Chart.yaml", line=4, column=13)
+
+
+def test_a_file_that_the_template_loads(root: Path, locate: Locate) -> None:
+    write(root, "app/tags/prod", "# by the bot\nimage_tag: edge\n")
+    write(root, "app/tags/dev", "image_tag: edge\n")
+    loaded = '(.Files.Get "tags/prod" | fromYaml).image_tag }}'
+    write(root, "app/templates/pod.yaml", POD.replace(".Values.image.tag }}", loaded))
+    assert locate(HelmSource(chart="app")) == Place(path="app/tags/prod", line=2, column=12)
+
+
+def test_the_values_of_a_subchart(root: Path, locate: Locate) -> None:
+    write(
+        root,
+        "app/Chart.yaml",
+        "apiVersion: v2\nname: app\nversion: 1.0.0\ndependencies: [{name: sub, version: 1.0.0}]\n",
+    )
+    write(root, "app/charts/sub/Chart.yaml", "apiVersion: v2\nname: sub\nversion: 1.0.0\n")
+    write(root, "app/charts/sub/values.yaml", VALUES)
+    write(root, "app/charts/sub/templates/pod.yaml", POD)
+    write(root, "app/templates/pod.yaml", "")
+    assert locate(HelmSource(chart="app")) == Place(path="app/charts/sub/values.yaml", line=4, column=8)
+    write(root, "app/values.yaml", "sub:\n  image:\n    tag: latest\n")
+    assert locate(HelmSource(chart="app")) == Place(path="app/values.yaml", line=3, column=10)
+
+
+def test_a_chart_at_the_top_of_the_tree(root: Path, locate: Locate) -> None:
+    write(root, "Chart.yaml", "apiVersion: v2\nname: top\nversion: 1.0.0\n")
+    write(root, "values.yaml", VALUES)
+    write(root, "templates/pod.yaml", POD)
+    assert locate(HelmSource(chart=".")) == Place(path="values.yaml", line=4, column=8)
+    write(
+        root, "templates/pod.yaml", POD.replace('"{{ .Values.image.repository }}:{{ .Values.image.tag }}"', "busybox")
+    )
+    assert locate(HelmSource(chart=".")) == Place(path="templates/pod.yaml", line=8)
+
+
+def test_values_that_the_charts_schema_would_refuse_with_a_mark(root: Path, locate: Locate) -> None:
+    schema = '{"properties": {"image": {"properties": {"tag": {"enum": ["latest", "edge"]}}}}}'
+    write(root, "app/values.schema.json", schema)
+    assert locate(HelmSource(chart="app")) == Place(path="app/values.yaml", line=4, column=8)
+
+
+def test_a_number_that_a_template_counts_with_breaks_no_other_mark(root: Path, locate: Locate) -> None:
+    """`mul` of a number with a mark is an error, or nothing; `port: 8080` is the end of no image."""
+    write(root, "app/values.yaml", VALUES.replace("tag: latest", "tag: v8080") + "v8080: v8080\nport: 8080\n")
+    counted = POD + "      ports: [{containerPort: {{ mul .Values.port 1 }}}]\n"
+    write(root, "app/templates/pod.yaml", counted.replace("image.tag }}", "image.tag }}"))
+    assert locate(HelmSource(chart="app")) == Place(path="app/values.yaml", line=4, column=8)
+    assert locate(HelmSource(chart="app"), pointer="/spec/containers/0/ports/0/containerPort") == Place(
+        path="app/templates/pod.yaml", line=12
+    )
+
+
+def test_a_branch_that_a_mark_would_change_is_seen_through(root: Path, locate: Locate) -> None:
+    """With a mark, `eq` is false, and the other scalar of the same text comes through: an edit of it changes nothing."""
+    chosen = '{{ if eq .Values.image.tag "latest" }}{{ .Values.image.tag }}{{ else }}{{ .Values.other }}{{ end }}"'
+    write(root, "app/templates/pod.yaml", POD.replace('{{ .Values.image.tag }}"', chosen))
+    write(root, "app/values.yaml", VALUES + "other: latest\n")
+    found = locate(HelmSource(chart="app"))
+    assert found is not None
+    assert found.path == "app/templates/pod.yaml"
+
+
+def test_two_scalars_in_the_part_that_has_to_change_name_neither(root: Path, locate: Locate) -> None:
+    write(root, "app/values.yaml", VALUES.replace("tag: latest", "tag: 2.0-\n  build: rc7"))
+    write(root, "app/templates/pod.yaml", POD.replace("image.tag }}", "image.tag }}{{ .Values.image.build }}"))
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=8)
+
+
+def test_sources_with_inline_values_of_their_own(root: Path, locate: Locate) -> None:
+    """A multi-source Application: the same chart twice."""
+    write(root, "apps/app.yaml", "one: |\n  image: {tag: edge}\ntwo: |\n  image: {tag: edge }\n")
+    place = Place(path="apps/app.yaml", line=1)
+    application = Application(name="app", namespace=None, project="default", destination={}, place=place)
+    sources = [
+        HelmSource(
+            chart="app",
+            inline=InlineValues(text=text, key="values", place=Place(path="apps/app.yaml", line=line)),
+        )
+        for line, text in ((2, "image: {tag: edge}\n"), (4, "image: {tag: edge }\n"))
+    ]
+    assert locate(*sources, application=application) == Place(path="apps/app.yaml", line=2)
+    same = replace(sources[0], inline=InlineValues(text="image: {tag: edge}\n", key="values"))
+    assert locate(sources[0], same, application=application) != Place(path="apps/app.yaml", line=2), "one object of two"
+
+
+def test_a_line_separator_in_a_template_is_no_line_break(root: Path, locate: Locate) -> None:
+    literal = POD.replace('"{{ .Values.image.repository }}:{{ .Values.image.tag }}"', "busybox:1.36")
+    write(root, "app/templates/pod.yaml", "{{- /* a\u2028b */}}\n" + literal)
+    assert locate(HelmSource(chart="app")) == Place(path="app/templates/pod.yaml", line=9)
+
+
+APPS = """\
+{{- range .Values.apps }}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata: {name: {{ .name }}, namespace: argocd}
+spec:
+  project: default
+  source:
+    repoURL: https://github.com/acme/config
+    path: app
+    helm:
+      values: |
+        image:
+          tag: {{ .tag }}
+  destination: {server: https://kubernetes.default.svc, namespace: x}
+{{- end }}
+"""
+
+
+def test_a_parent_is_rendered_once_more_for_all_its_children(root: Path, helm: store.Tool) -> None:
+    write(root, "apps/Chart.yaml", "apiVersion: v2\nname: apps\nversion: 1.0.0\n")
+    write(root, "apps/templates/apps.yaml", APPS)
+    write(root, "apps/values-prod.yaml", "apps:\n" + "".join(f"- name: a{n}\n  tag: v{n}\n" for n in range(20)))
+    files = tuple(sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()))
+    tree = Tree(root=str(root), files=files, remotes=("https://github.com/acme/config",))
+    asked: list[str] = []
+    with Renderer(tree, tool=helm) as renderer:
+        repo = discover(tree, config.load(root), renderer.batch, kubernetes="1.37")
+        environments = {one.name: one for one in repo.environments}
+        answers = {one.id: renderer.result(one, environments[one.environment]) for one in repo.releases}
+
+        def probe(
+            release: Release, texts: Mapping[str, str], templates: frozenset[str]
+        ) -> Callable[[], Rendered | Unrendered]:
+            asked.append(release.name)
+            return renderer.begin_probe(release, environments[release.environment], texts, templates)
+
+        wanted = []
+        for one in answers.values():
+            assert isinstance(one, Rendered)
+            for manifest in one.manifests:
+                if manifest.kind == "Pod":
+                    value = k8s.resolve(manifest.body, IMAGE)
+                    wanted.append(
+                        (one, Finding(message="m", help="h", change="c", manifest=manifest, pointer=IMAGE, value=value))
+                    )
+        found = Locator(Files(tree), probe, answers.get).locate_all(wanted)
+    assert len(found) == 20
+    for (one, _), finding in zip(wanted, found, strict=True):
+        number = int(one.release.name[1:])
+        assert finding.place == Place(path="apps/values-prod.yaml", line=3 + 2 * number, column=8)
+    assert Counter(asked) == {"apps": 1, **{f"a{n}": 1 for n in range(20)}}

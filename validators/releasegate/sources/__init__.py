@@ -181,7 +181,12 @@ class Locator:
             told.append((look, isinstance(again, Rendered)))
             if isinstance(again, Rendered):
                 arrived = look.read(again)
-                look.found |= {target: one for target, one in arrived.items() if target not in look.found}
+                # Nothing, where a tag should be, stands behind what arrived before.
+                look.found |= {
+                    target: one
+                    for target, one in arrived.items()
+                    if target not in look.found or not look.numbers[one][0].text
+                }
         return told
 
     def _confirm(self, wanted: Sequence[tuple[_Look, set[int]]]) -> None:
@@ -373,7 +378,7 @@ class Locator:
         texts = template_lines.commented(lines, lambda path: self._read(path) or "")
         again = self._probe(rendered.release, texts, _templates(targets))()
         after = again.manifests if isinstance(again, Rendered) else ()
-        twins = {id(old): new for old, new in marks.twins(_of(rendered, _templates(targets)), after)}
+        twins = marks.twins(_of(rendered, _templates(targets)), after)
         for index in rest:
             place = template_lines.read(twins.get(id(targets[index].manifest)), wanted[index], lines)
             places[index] = place
@@ -395,12 +400,12 @@ class _Look:
 
     @property
     def open(self) -> set[int]:
-        """The marks that may feed what nothing was found for."""
+        """The marks that may feed what nothing was found for, and those of nothing where something is missing."""
         rest = [target for target in self.targets if target not in self.found]
         return {
             number
             for number, members in self.numbers.items()
-            if any(marks.may_feed(members[0], target) for target in rest)
+            if any(marks.may_feed(members[0], target) for target in (rest if members[0].text else self.targets))
         }
 
     @property
@@ -417,7 +422,7 @@ class _Look:
         return _templates(self.targets)
 
     def read(self, again: Rendered) -> dict[Target, int]:
-        twins = {id(old): new for old, new in marks.twins(_of(self.rendered, self.templates), again.manifests)}
+        twins = marks.twins(_of(self.rendered, self.templates), again.manifests)
         seen = (
             (target, marks.arrived(target, twins.get(id(target.manifest)), self.numbers)) for target in self.targets
         )

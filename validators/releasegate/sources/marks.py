@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -206,9 +206,9 @@ def text_of(value: Any) -> str:
 def arrived(target: Target, twin: Manifest | None, numbers: Mapping[int, Sequence[Leaf]]) -> int | None:
     """Return the number of the mark at the end of the target in a marked render, None where that is not certain.
 
-    Not certain: the render changed in more than its marks; the scalar was changed on its way; more than one scalar is
-    in the last part of the value. An end that no scalar of the values feeds comes from the template, and the line of
-    what stands before it would be the wrong one.
+    Not certain: the render changed in more than its marks; the scalar was changed on its way; it is not all of the last
+    part of the value (`1.2-{{ .Values.build }}`). An end that no scalar of the values feeds comes from the template, and
+    the line of what stands before it would be the wrong one.
     """
     value = _value_at(twin, target)
     if twin is None or not isinstance(value, str) or _MARK.sub("", twin.name) != target.manifest.name:
@@ -224,8 +224,7 @@ def arrived(target: Target, twin: Manifest | None, numbers: Mapping[int, Sequenc
     if not before.endswith(text) or _is_good_digest_of_no_image(target.text):
         return None
     separator = max(before.rfind(one, 0, len(before) - len(text)) for one in SEPARATORS)
-    others = [len(_MARK.sub("", value[: one.start()])) for one in marks[:-1]]
-    return None if any(end > separator + 1 for end in others) else number
+    return number if separator + 1 == len(before) - len(text) else None
 
 
 def _value_at(twin: Manifest | None, target: Target) -> Any:
@@ -324,12 +323,19 @@ _SUFFIX = re.compile(r"[sS]uffix\w*\s+\"((?:[^\"\\]|\\.)+)\"")
 _ORDER = re.compile(r"\b(?:gt|ge|lt|le|max|min|until|untilStep|seq)\b")
 
 
-def twins(before: Sequence[Manifest], after: Sequence[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
-    """Pair manifests of two renders: the n-th of its template and kind. Marks may change names, not templates."""
+def twins(before: Sequence[Manifest], after: Sequence[Manifest]) -> dict[int, Manifest]:
+    """Pair manifests of two renders, by the id() of the first: the n-th of its template and kind.
+
+    Marks may change names, not templates. What two equal sources render is one object: which twin is its own, nobody
+    can say.
+    """
     made: dict[tuple[str | None, str], tuple[list[Manifest], list[Manifest]]] = defaultdict(lambda: ([], []))
     for side, manifests in enumerate((before, after)):
         for manifest in manifests:
             made[manifest.template, manifest.kind][side].append(manifest)
+    pairs: dict[int, Manifest] = {}
+    counts = Counter(id(manifest) for manifest in before)
     for olds, news in made.values():
         if len(olds) == len(news):  # otherwise marking changed what is rendered: nothing is certain
-            yield from zip(olds, news, strict=True)
+            pairs |= {id(old): new for old, new in zip(olds, news, strict=True) if counts[id(old)] == 1}
+    return pairs
