@@ -318,7 +318,6 @@ def test_our_reusable_workflow_is_recognised_and_has_to_be_pinned(tmp_path: Path
         ("on: push\njobs:\n\tx: 1\n", 3, "not YAML"),
         ("on: push\non: push\njobs: {a: {}}\n", 2, "duplicate key"),
         ("on: push\njobs: {a: {}}\n---\non: push\n", 4, "second document"),
-        ("# nothing\n", None, "holds nothing"),
         ("jobs: {a: {}}\n", 1, "no `on`"),
         ("on: push\n", 1, "no jobs"),
         ("on: push\njobs:\n  a:\n", 3, "job a is no mapping"),
@@ -334,6 +333,11 @@ def test_a_workflow_that_github_cannot_read_is_red_in_any_repo(
     assert (one.place.path, one.place.line) == (".github/workflows/other.yml", line)
     assert told in one.message
     assert judged.outcome is Outcome.FAILED
+
+
+def test_a_workflow_that_is_commented_out_is_advice(tmp_path: Path) -> None:
+    judged = verdict(tmp_path, config=False, other="# on: push\n")
+    assert [(one.advice, "holds nothing" in one.message) for one in judged.findings] == [(True, True)]
 
 
 def test_other_peoples_workflows_are_theirs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from releasegate.model import (
     Finding,
     HelmSource,
     Level,
+    Manifest,
     Outcome,
     Place,
+    Project,
     Release,
     Repo,
     Tree,
@@ -246,6 +249,19 @@ def test_the_files_of_an_environment_are_those_that_decide_what_it_runs(tmp_path
         "policies/images/no-foo.rego",
         "releasegate.toml",
     }
+
+
+def test_the_project_of_its_applications_is_one_of_them(tmp_path: Path) -> None:
+    given = evidence(tmp_path, "* @acme/platform\n")
+    projects = [
+        Project(
+            manifest=Manifest(body={"metadata": {"name": name}}, text="", path=f"argocd/{name}-{where}.yaml"),
+            environment=where,
+        )
+        for name, where in (("p", None), ("p", "prod"), ("p", "dev"), ("q", None))
+    ]
+    given = replace(given, repo=replace(given.repo, projects=tuple(projects)))
+    assert guarded(given) - guarded(evidence(tmp_path, "")) == {"argocd/p-None.yaml", "argocd/p-prod.yaml"}
 
 
 def test_an_environment_that_requires_no_owners_is_not_judged(tmp_path: Path) -> None:

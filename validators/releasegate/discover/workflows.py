@@ -20,13 +20,14 @@ _ON = ("on", "true")  # yamlio reads as Kubernetes does, where a plain `on` is t
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A workflow file that GitHub refuses: it runs none of its jobs."""
+    """A workflow file that GitHub refuses: it runs none of its jobs. `empty`: somebody switched it off, it seems."""
 
     path: str
     message: str
     help: str
     line: int | None = None
     column: int | None = None
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +112,7 @@ def read(path: str, text: str) -> Workflow | Broken:
     except yamlio.YamlError as error:
         return Broken(path, f"not YAML: {error.message}", "mend the YAML at this line", error.line, error.column)
     if not documents:
-        return Broken(path, "it holds nothing", "write a workflow, or remove the file")
+        return Broken(path, "it holds nothing", "write a workflow, or remove the file", empty=True)
     first = documents[0]
     if len(documents) > 1:
         return Broken(path, "a second document begins here", "keep one workflow in a file", documents[1].line)

@@ -182,13 +182,14 @@ class _Judged:
     # --- files ------------------------------------------------------------------------------------------------------
 
     def broken(self, one: Broken, top: Files) -> Finding:
-        self.gate_unread = self.gate_unread or "releasegate" in top.text(one.path)
+        self.gate_unread = self.gate_unread or (not one.empty and "releasegate" in top.text(one.path))
         return Finding(
             message=f"GitHub runs nothing of this workflow: {one.message}",
             help=one.help,
             change="mend the workflow",
             value=one.message,
             place=self._place(one.path, one.line, one.column),
+            advice=one.empty,
         )
 
     def stray(self, path: str, found: Workflow | Broken) -> Finding:

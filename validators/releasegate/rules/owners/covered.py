@@ -17,6 +17,7 @@ from releasegate.model import (
     HelmSource,
     Kind,
     Place,
+    Project,
     Release,
     Scope,
     Unjudged,
@@ -59,7 +60,8 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     """Whatever decides what an environment runs is owned by one of the owners that environment requires.
 
     Judged where `[environments.<name>] owners` is written. Its files are the values files and charts it renders from
-    (without values files that only other environments read), its Applications, plain manifests, and what guards it:
+    (without values files that only other environments read), its Applications and their projects, plain manifests, and
+    what guards it:
     releasegate.toml, policies/, the workflows, CODEOWNERS itself. Where charts lie side by side, the values file and
     the Application of a chart that is yet to come are judged too. The last line of CODEOWNERS that matches a file has
     to name one of the required owners; a line without owners takes ownership away. That such a line names others
@@ -210,6 +212,15 @@ def _deployed(evidence: Evidence) -> Iterator[tuple[str, str]]:
             yield application.place.path, "Application"
         elif application is not None and application.template is not None and application.template in files:
             yield application.template, "template of an Application"
+    used = {one.application.project for one in own if one.application is not None}
+    for project in evidence.repo.projects:
+        path = project.manifest.path
+        if project.name in used and path is not None and _of_the_environment(project, evidence):
+            yield path, "AppProject"
+
+
+def _of_the_environment(project: Project, evidence: Evidence) -> bool:
+    return evidence.environment is not None and project.environment in (None, evidence.environment.name)
 
 
 def _of_source(source: HelmSource | DirectorySource, files: Files) -> Iterator[tuple[str, str]]:

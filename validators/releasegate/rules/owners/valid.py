@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from releasegate.discover.files import Files, Unreadable
-from releasegate.discover.owners import LOCATIONS, Codeowners, OwnerLine
+from releasegate.discover.owners import LOCATIONS, Codeowners, OwnerLine, repo_path
 from releasegate.model import Finding, Kind, Place, Scope, Unjudged
 from releasegate.rules import Evidence, rule
 from releasegate.rules.owners import located, place
@@ -27,8 +27,11 @@ def subjects(evidence: Evidence) -> Sequence[Any]:
     """The file, each of its lines that is no comment, and each other file of that name."""
     found = located(evidence)
     read = () if found.file is None else (found.file, *found.file.lines, *found.file.mistakes)
-    others = [path for path in evidence.shared.top.tree.files if path == _NAME or path.endswith(f"/{_NAME}")]
-    return [*read, *(Ignored(path) for path in others if found.file is None or path != found.file.path)]
+    top, prefix = evidence.shared.top, evidence.repo.tree.prefix
+    others = {path for one in LOCATIONS for path in (one, repo_path(one, prefix)) if path in top}
+    if found.file is None:  # somebody wrote one, and GitHub reads none
+        others |= {path for path in top.tree.files if path == _NAME or path.endswith(f"/{_NAME}")}
+    return [*read, *(Ignored(path) for path in sorted(others) if found.file is None or path != found.file.path)]
 
 
 _NAME = "CODEOWNERS"
@@ -43,8 +46,8 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     that GitHub skips (an owner that is neither @user nor @org/team nor an e-mail address; `!`, `[ ]`, `\#`, three
     asterisks), a pattern that matches no file of the tree, a line that can never take effect because a later one
     speaks about all its files, and a second CODEOWNERS with other content. Advice are a pattern for a kind of file
-    (`*.tf`) that is not there yet, a line all of whose present files belong to later lines, and a file of that name in
-    a folder where GitHub never looks. Whether an owner exists and may write cannot be known offline.
+    (`*.tf`) that is not there yet, a line all of whose present files belong to later lines, and, where
+    GitHub finds none, a file of that name elsewhere. Whether an owner exists and may write cannot be known offline.
 
     Why: GitHub skips what it does not understand and says so on a page nobody opens. A folder was renamed, its line
     matches nothing, and whoever should have been asked no longer is.
