@@ -239,7 +239,7 @@ class _Wrong(Exception):
     """Carries the problem of a policy to where it is kept."""
 
     def __init__(self, path: str, line: int | None, reason: str, remedy: str) -> None:
-        self.problem = Problem(Place(path=path, line=line), f"{path}: {reason}", remedy)
+        self.problem = Problem(Place(path=path, line=line), reason, remedy)
         super().__init__(reason)
 
 
@@ -508,7 +508,8 @@ def _rule(policy: Policy, bundle: Bundle) -> Rule:
 
 
 def _unjudged(problem: Problem) -> Unjudged:
-    return Unjudged(reason=problem.reason, remedy=problem.remedy, group=problem.reason, place=problem.place)
+    group = f"{problem.place.path}: {problem.reason}"
+    return Unjudged(reason=problem.reason, remedy=problem.remedy, group=group, place=problem.place)
 
 
 def _page(policy: Policy) -> str:

@@ -202,8 +202,10 @@ def _complaint(said: process.Completed) -> Refused | Unavailable | None:
     failed = re.search(r"built-in error: .*?Message:([\w.]+):", message)
     if failed is not None:  # what follows quotes its arguments, which may be those of a Secret
         message = f"the built-in function {failed[1]} failed on its arguments"
+    # "get compiler: a/b.rego:5: rego_type_error: undefined function http.send": the place is told by itself
+    message = re.sub(r"^(?:(?:run test|get compiler|load|query rule|check): )+", "", message)
     return Refused(
-        re.sub(r"^(?:get compiler|load|query rule|check): ", "", message),
+        re.sub(r"^\S+\.rego:\d+: (?:rego_\w+_error: )?", "", message),
         loading=loading,
         path=place[1] if place else None,
         line=int(place[2]) if place else None,
