@@ -48,7 +48,7 @@ def mostly(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 helms = tables(
     "valueFiles", "values", "valuesObject", "parameters", "releaseName", "namespace", "apiVersions", "kubeVersion",
-    "version", "ignoreMissingValueFiles", "skipCrds",
+    "version", "ignoreMissingValueFiles", "skipCrds", "fileParameters",
 )  # fmt: skip
 local = st.one_of(
     st.fixed_dictionaries({"repoURL": st.just(URL), "path": st.just("root"), "helm": helms}),
@@ -78,7 +78,7 @@ expressions = st.lists(
     max_size=2,
 )
 paths = mostly(st.lists(mostly(st.fixed_dictionaries({"path": st.just("*")})), min_size=1, max_size=2))
-generators = mostly(
+simple = mostly(
     st.fixed_dictionaries(
         {"list": st.fixed_dictionaries({"elements": st.lists(mostly(element))}, optional={"template": anything})},
         optional={"selector": mostly(st.fixed_dictionaries({"matchExpressions": expressions}) | tables("matchLabels"))},
@@ -92,14 +92,46 @@ generators = mostly(
             | st.fixed_dictionaries({"repoURL": st.just(URL), "files": paths})
         }
     )
+    | st.fixed_dictionaries({"clusters": mostly(tables("selector", "values", "flatList", "template"))})
+    | st.fixed_dictionaries(
+        {"list": st.fixed_dictionaries({"elementsYaml": anything | st.sampled_from(["[{name: a}]", "- name: '{{'"])})}
+    )
 )
+combined = st.recursive(
+    simple,
+    lambda inner: mostly(
+        st.fixed_dictionaries(
+            {"matrix": mostly(st.fixed_dictionaries({"generators": mostly(st.lists(inner, min_size=2, max_size=2))}))}
+        )
+        | st.fixed_dictionaries(
+            {
+                "merge": mostly(
+                    st.fixed_dictionaries(
+                        {
+                            "generators": mostly(st.lists(inner, min_size=2, max_size=2)),
+                            "mergeKeys": mostly(st.lists(st.sampled_from(["name", "path", "a.b"]), max_size=2)),
+                        }
+                    )
+                )
+            }
+        )
+    ),
+    max_leaves=4,
+)
+generators = simple | combined
+CLUSTERS = (config.Cluster(name="prod", server="https://x", labels={"env": "prod"}),)
 sets = st.fixed_dictionaries(
     {
         "metadata": metadata,
         "spec": mostly(
             st.fixed_dictionaries(
                 {"generators": mostly(st.lists(generators, min_size=1, max_size=2)), "template": mostly(applications)},
-                optional={"goTemplate": st.just(value=True), "goTemplateOptions": anything, "templatePatch": st.none()},
+                optional={
+                    "goTemplate": st.just(value=True),
+                    "goTemplateOptions": anything,
+                    "templatePatch": anything
+                    | st.sampled_from(["spec: {{name}}", "metadata: {$patch: delete}", "spec: {source: null}"]),
+                },
             )
         ),
     }
@@ -123,7 +155,7 @@ def test_an_application_is_a_deployment_or_a_row(body: dict[str, Any]) -> None:
 def test_an_application_set_is_applications_or_rows(body: dict[str, Any]) -> None:
     repository = argo.Repository(Files(TREE), (), lambda _name: None)
     found = argo.Found(body={"kind": "ApplicationSet", **body}, why="")
-    made = appset.applications(found, repository)
+    made = appset.applications(found, repository, CLUSTERS)
     assert made.applications or made.rows
 
 

@@ -812,3 +812,20 @@ def test_a_cluster_of_the_config_names_the_environment_by_its_server(tmp_path: P
     (release,) = run(build(tmp_path, {"argocd/app.yaml": text, "helm/api/Chart.yaml": CHART}), toml).releases
     assert release.environment == "eu-prod"
     assert "cluster eu-prod" in release.why
+
+
+def test_a_path_that_is_only_there_from_root_is_not_found_as_argo_cd_does_not_find_it(tmp_path: Path) -> None:
+    """Argo CD counts from the top of the repository: what exists only below the judged subfolder is not there."""
+    files = {
+        "argocd/app.yaml": application(HERE),
+        "argocd/values.yaml": application(
+            HERE.replace("helm/api", "deploy/helm/api") + "  helm: {valueFiles: [/envs/prod.yaml]}\n", name="other-prod"
+        ),
+        "helm/api/Chart.yaml": CHART,
+        "envs/prod.yaml": "a: 1\n",
+    }
+    repo = run(build(tmp_path, files, prefix="deploy", remotes=()))
+    api, other = (unsupported(release) for release in repo.releases)
+    assert "Argo CD counts from the top of the git repository, where it is deploy/helm/api" in api.reason
+    assert api.remedy == "write deploy/helm/api"
+    assert other.remedy == "write deploy/envs/prod.yaml"

@@ -94,8 +94,7 @@ class Files:
             return "."
         if path.startswith(f"{prefix}/"):
             return path[len(prefix) + 1 :]
-        # A folder that is checked on its own, as fixtures are, writes paths that count from itself.
-        return path if path in self._files or path in self._folders else None
+        return None
 
     def glob(self, pattern: str) -> list[str]:
         """Return the files that a doublestar pattern (a tree path) selects, in the order Argo CD passes them.
