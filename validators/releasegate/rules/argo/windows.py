@@ -14,6 +14,8 @@ from releasegate.rules.argo import application_of, deployed, matches, project_of
 from releasegate.rules.argo.schedule import WEEK, Cron, Open, Times, by_week, duration, has_zones, length, without, zone
 
 WEEKS = 53
+FEW_WEEKS = 5  # for a schedule of more than MAX_TIMES a day
+MAX_TIMES = 96
 MAX_WINDOWS = 100  # of one project; each is laid out over a year
 _SELECTORS = ("applications", "namespaces", "clusters")
 
@@ -269,7 +271,8 @@ def _closed(window: Window, members: Sequence[Window], readable: Mapping[int, Op
     opened = [readable[id(one)] for one in counted]
     start = dt.datetime.combine(_monday(), dt.time())
     alike = len({one.zone for one in opened}) == 1 and all(one.cron.weekly for one in opened)
-    weeks = 1 if alike else WEEKS
+    dense = any(len(one.cron.minutes) * len(one.cron.hours) > MAX_TIMES for one in opened)
+    weeks = 1 if alike else FEW_WEEKS if dense else WEEKS
     end = start + WEEK * weeks
     times = [one.times(start, end) if alike else one.utc(start, end) for one in opened]
     closed: Times = times[0] if window.denies else without(start, end, *times)
