@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from releasegate import config, yamlio
@@ -25,11 +25,11 @@ from releasegate.tools import store
 
 URL = "https://github.com/acme/config"
 KEYS = ("a", "b", "c", "d")
-TEXTS = ("v1", "v2", "latest", "7", "v10")
+TEXTS = ("v1", "latest", "7")
 EDITED = "edited-by-hand"
 
 texts = st.sampled_from(TEXTS)
-values = st.one_of(texts, texts, texts, st.just(7), st.just(10), st.booleans(), st.just(""))
+values = st.one_of(texts, texts, texts, st.just(7), st.just(10), st.booleans(), st.just(""), st.just("v10"))
 keys = st.sampled_from(KEYS)
 references = keys.map(lambda key: f"{{{{ .Values.{key} }}}}")
 
@@ -97,6 +97,10 @@ stories = st.builds(
     data=st.lists(expressions, min_size=1, max_size=4),
     inline=st.dictionaries(keys, values, max_size=3),
 )
+
+
+CHOSEN = '{{ if eq .Values.a "v1" }}{{ .Values.a }}{{ else }}{{ .Values.b }}{{ end }}'
+TWO_LEVELS = Level("text", {}, dict.fromkeys(KEYS, "v1"))
 
 
 def _application(name: str, path: str, helm: str) -> str:
@@ -207,6 +211,8 @@ def _edit(root: Path, place: Place, value: str) -> Iterator[None]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 @given(story=stories)
+@example(story=Story([], dict.fromkeys(KEYS, "v1"), [CHOSEN]))  # a mark makes `eq` false: b comes through, a is right
+@example(story=Story([TWO_LEVELS, TWO_LEVELS], dict.fromkeys(KEYS, "v2"), [CHOSEN, "{{ .Values.c }}"]))
 def test_an_edit_of_the_line_that_is_named_changes_the_value(
     helm: store.Tool, helm_worker: store.Tool, story: Story
 ) -> None:
