@@ -61,11 +61,10 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
 
     Judged where `[environments.<name>] owners` is written. Its files are the values files and charts it renders from
     (without values files that only other environments read), its Applications and their projects, plain manifests, and
-    what guards it:
-    releasegate.toml, policies/, the workflows, CODEOWNERS itself. Where charts lie side by side, the values file and
-    the Application of a chart that is yet to come are judged too. The last line of CODEOWNERS that matches a file has
-    to name one of the required owners; a line without owners takes ownership away. That such a line names others
-    beside them is advice: GitHub takes the approval of any one of them.
+    what guards it: releasegate.toml, policies/, the workflows, CODEOWNERS itself. Where charts lie side by side, the
+    values file and the Application of a chart that is yet to come are judged too. The last line of CODEOWNERS that
+    matches a file has to name one of the required owners; a line without owners takes ownership away. That such a line
+    names others beside them is advice: GitHub takes the approval of any one of them.
 
     Why: with "require review from code owners" GitHub asks whoever the last matching line names, and nobody where it
     names nobody. One line moved to the end, one folder renamed, and production is changed with no review at all.

@@ -14,6 +14,8 @@ from releasegate.rules import Evidence, rule
 from releasegate.rules.owners import located, place
 
 _SHOWN = 5  # line numbers in a message
+_HELPED = 50  # patterns that are compared with every path of the tree: that takes its time
+_AS_IT_IS = "write the path as it is in the tree (upper and lower case differ), or remove the line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     that GitHub skips (an owner that is neither @user nor @org/team nor an e-mail address; `!`, `[ ]`, `\#`, three
     asterisks), a pattern that matches no file of the tree, a line that can never take effect because a later one
     speaks about all its files, and a second CODEOWNERS with other content. Advice are a pattern for a kind of file
-    (`*.tf`) that is not there yet, a line all of whose present files belong to later lines, and, where
-    GitHub finds none, a file of that name elsewhere. Whether an owner exists and may write cannot be known offline.
+    (`*.tf`) that is not there yet, a line all of whose present files belong to later lines, and, where GitHub finds none,
+    a file of that name elsewhere. Whether an owner exists and may write cannot be known offline.
 
     Why: GitHub skips what it does not understand and says so on a page nobody opens. A folder was renamed, its line
     matches nothing, and whoever should have been asked no longer is.
@@ -170,15 +172,17 @@ def _of_files(file: Codeowners, voided: Container[OwnerLine], files: Files) -> I
     """Lines that decide about no file of the tree, though no other line voids them by what it says."""
     deciding = {path: file.line_for(path) for path in files.tree.files}
     alive = set(deciding.values())
+    told = 0
     for line in file.lines:
         if line in alive or line in voided:
             continue
         where = Place(path=file.path, line=line.line)
         matched = [path for path in deciding if line.matches(path)]
         if not matched:
+            told += 1
             yield Finding(
                 message=f"{line.pattern} matches no file",
-                help=_nearest(line.pattern, files),
+                help=_nearest(line.pattern, files) if told <= _HELPED else _AS_IT_IS,
                 change=f"mend or remove the pattern {line.pattern}",
                 value=line.text,
                 place=where,
@@ -220,4 +224,4 @@ def _nearest(pattern: str, files: Files) -> str:
         if found:
             slash = "/" if files.is_folder(found[0]) else ""
             return f"write /{found[0]}{slash}, or remove the line"
-    return "write the path as it is in the tree (upper and lower case differ), or remove the line"
+    return _AS_IT_IS
