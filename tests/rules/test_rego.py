@@ -30,6 +30,7 @@ from releasegate.model import (
     Unjudged,
     Verdict,
 )
+from releasegate.report.text import message
 from releasegate.rules import Evidence, Rule, Shared, rego
 from releasegate.run import Selection, open_run
 from releasegate.tools.store import Tool, ToolMissing
@@ -532,3 +533,18 @@ def test_the_page_and_the_list_show_policies(repo: Path, releasegate: Any) -> No
     shipped = releasegate("explain", "policies/security/no-privileged", cwd=repo.parent)
     assert "root on its node" in " ".join(shipped.out.split())
     assert shipped.out.count("apiVersion: v1") == 4
+
+
+def test_a_message_that_quotes_a_secret_is_redacted_decoded_or_not(tmp_path: Path, shared: Shared) -> None:
+    header = HEADER.replace("ConfigMap]", "Secret]")
+    body = (
+        "deny contains msg if {\n\tvalue := input.data.password\n"
+        '\tmsg := sprintf("holds %s, which is %s", [value, base64.decode(value)])\n}\n'
+    )
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "data": {"password": "aHVudGVyMjI="}}
+    bad = json.dumps(secret)
+    one = rendered("a", Manifest(body=secret, text=""))
+    ((found,),) = judge(tmp_path, shared, policy(body, header=header, bad=bad), one)
+    assert isinstance(found, Finding)
+    assert "hunter22" in found.message
+    assert message(found, found.message) == "Secret x: holds [redacted], which is [redacted]"

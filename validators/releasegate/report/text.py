@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -21,15 +22,25 @@ def clean(text: str) -> str:
 
 
 def secrets_of(manifest: Manifest | None) -> list[str]:
-    """Return the values a Secret holds, longest first: they are looked for in messages and taken out."""
+    """Return the values a Secret holds, encoded and decoded, longest first: they are taken out of messages."""
     if manifest is None or manifest.kind != "Secret":
         return []
     found: list[str] = []
     for key in ("data", "stringData"):
         held = manifest.body.get(key)
         if isinstance(held, Mapping):
-            found += [value for value in map(str, held.values()) if len(value) >= SHORTEST_SECRET]
+            values = [str(value) for value in held.values()]
+            values += [decoded for value in values if key == "data" and (decoded := _decoded(value)) is not None]
+            found += [value for value in values if len(value) >= SHORTEST_SECRET]
     return sorted(found, key=len, reverse=True)
+
+
+def _decoded(value: str) -> str | None:
+    """What `data` encodes, as a policy may quote it; None where it is no text."""
+    try:
+        return base64.b64decode(value, validate=True).decode()
+    except ValueError:
+        return None
 
 
 def message(finding: Finding, text: str) -> str:
