@@ -218,10 +218,28 @@ def _nearest(pattern: str, files: Files) -> str:
         return "write one line for each name: `{ }` is no pattern here"
     wanted = pattern.strip("/")
     if not any(char in wanted for char in "*?\\"):
-        known = [*files.folders(), *files.tree.files]
-        exact = [path for path in known if path.lower() == wanted.lower() or path.endswith(f"/{wanted}")]
-        found = exact or difflib.get_close_matches(wanted, known, 1, 0.8)
-        if found:
-            slash = "/" if files.is_folder(found[0]) else ""
-            return f"write /{found[0]}{slash}, or remove the line"
+        found = _moved(wanted, files) or _misspelled(wanted.split("/"), files)
+        if found is not None:
+            return f"write /{found}{'/' if files.is_folder(found) else ''}, or remove the line"
     return _AS_IT_IS
+
+
+def _moved(wanted: str, files: Files) -> str | None:
+    """The same path in another spelling, or in a folder."""
+    lowered, end = wanted.lower(), f"/{wanted}"
+    known = (*files.folders(), *files.tree.files)
+    return next((path for path in known if path.lower() == lowered or path.endswith(end)), None)
+
+
+def _misspelled(segments: Sequence[str], files: Files) -> str | None:
+    """The path that is there, taking the nearest name in each folder on the way."""
+    here: list[str] = []
+    for segment in segments:
+        folder = "/".join(here) or "."
+        start = 0 if folder == "." else len(folder) + 1
+        names = sorted({path[start:].split("/")[0] for path in files.below(folder)})
+        near = [segment] if segment in names else difflib.get_close_matches(segment, names, 1)
+        if not near:
+            return None
+        here += near
+    return "/".join(here)
