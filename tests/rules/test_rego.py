@@ -174,6 +174,18 @@ def test_a_policy_of_a_shipped_id_is_a_config_error(tmp_path: Path) -> None:
         bundle(tmp_path, files)
 
 
+def test_an_equal_copy_of_what_ships_is_judged_once(tmp_path: Path) -> None:
+    folder = rego.shipped_folder()
+    copied = {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in (folder / "policies").rglob("*.*")
+        if path.is_file()
+    }
+    made = bundle(tmp_path, {**copied, **policy()})
+    assert [one.id for one in made.policies] == [ID]
+    assert made.misplaced == ()
+
+
 def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside.rego"
     outside.write_text(HEADER + BODY)
@@ -338,7 +350,8 @@ def test_a_good_example_that_the_policy_does_not_judge_is_none(tmp_path: Path, s
     other = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"
     ((gap,),) = judge(tmp_path, shared, policy(good=other), rendered("a", config_map("other")))
     assert isinstance(gap, Unjudged)
-    assert "good.yaml: a Secret is not among the kinds the policy judges" in gap.reason
+    assert gap.reason == "a Secret is not among the kinds the policy judges"
+    assert gap.place == Place(path=f"{ID}/good.yaml", line=1)
 
 
 def test_each_rule_has_to_fire_on_the_canary(tmp_path: Path, shared: Shared) -> None:
@@ -544,7 +557,7 @@ def test_a_message_that_quotes_a_secret_is_redacted_decoded_or_not(tmp_path: Pat
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "data": {"password": "aHVudGVyMjI="}}
     bad = json.dumps(secret)
     one = rendered("a", Manifest(body=secret, text=""))
-    ((found,),) = judge(tmp_path, shared, policy(body, header=header, bad=bad), one)
+    ((found,),) = judge(tmp_path, shared, policy(body, header=header, bad=bad, good=bad), one)
     assert isinstance(found, Finding)
     assert "hunter22" in found.message
     assert message(found, found.message) == "Secret x: holds [redacted], which is [redacted]"

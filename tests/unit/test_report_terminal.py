@@ -76,3 +76,17 @@ def test_keys_that_say_secret(key: str) -> None:
 @pytest.mark.parametrize("line", ["secretName: vault-db", "  name: token", "tag: latest", "tokenPath: /var/run"])
 def test_lines_that_only_name_a_secret_are_shown(line: str) -> None:
     assert without_secret(line) == line
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("url: postgres://api:hunter22@db:5432/api", f"url: postgres://api:{REDACTED}@db:5432/api"),
+        ('args: ["--smtp-password=hunter22", "-v"]', f'args: ["--smtp-password={REDACTED}", "-v"]'),
+        (f"setting: ghp_{'a1' * 18}", f"setting: {REDACTED}"),
+        ("url: https://example.org:8080/a", "url: https://example.org:8080/a"),
+        ("image: registry.acme.example:5000/api:1.7.3", "image: registry.acme.example:5000/api:1.7.3"),
+    ],
+)
+def test_secrets_inside_a_line(line: str, shown: str) -> None:
+    assert without_secret(line) == shown

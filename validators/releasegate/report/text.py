@@ -90,6 +90,12 @@ _HARMLESS = frozenset(
 _SECRET = re.compile(
     r"passw|passphrase|secret|token|credential|(?:private|api|access|encryption|signing)[-_.]?key", re.IGNORECASE
 )
+# Inside a line: the password of a URL, the value of a flag named for one, tokens with a form of their own.
+_INSIDE = re.compile(
+    r"(?P<before>://[^\s:/@\"']*:|--?[\w.-]*(?:passw|secret|token|api-?key)[\w.-]*=)[^\s@\"',]+"
+    r"|\b(?:gh[pousr]_|github_pat_|glpat-|npm_|xox[abeoprs]-|[rs]k_live_|AKIA|ASIA|AIza|SG\.|eyJ)[\w.-]{16,}",
+    re.IGNORECASE,
+)
 _NAMES_ONE = re.compile(r"(?:name|ref|path|file|mount|enabled)s?\Z", re.IGNORECASE)
 
 
@@ -109,5 +115,14 @@ def without_secret(line: str) -> str:
     """Return the line without its value where its key says that it is a secret; `secretName` names one only."""
     entry = _ENTRY.fullmatch(line)
     if entry is None or _SECRET.search(entry["name"]) is None or _NAMES_ONE.search(entry["name"]) is not None:
-        return line
+        return _INSIDE.sub(_hidden, line)
     return f"{entry['key']} {REDACTED}"
+
+
+def _hidden(found: re.Match[str]) -> str:
+    before = found["before"]
+    if before is None:
+        return REDACTED
+    # `https://example.org:8080/` has a port where `https://user:password@example.org/` has a password.
+    port = before.startswith("://") and found.string[found.end() : found.end() + 1] != "@"
+    return found[0] if port else f"{before}{REDACTED}"

@@ -118,7 +118,7 @@ def of_repo(files: Files) -> Bundle:
     if os.path.realpath(files.tree.root) == os.path.realpath(shipped_folder()):
         return Bundle()  # this project's own checkout: what it ships, it ships once
     bundle = read(files)
-    ours = {one.id for one in shipped().policies}
+    ours = {one.id: one.text for one in shipped().policies}
     clashes = [
         ConfigError(
             one.path,
@@ -126,15 +126,14 @@ def of_repo(files: Files) -> Bundle:
             f"releasegate ships a policy {one.id}; rename the folder, or switch the shipped one off and take another id",
         )
         for one in bundle.policies
-        if one.id in ours
+        if one.id in ours and one.text != ours[one.id]
     ]
     if clashes:
         first, *more = clashes
         raise ConfigError(first.path, first.line, first.message, tuple(more))
-    if not bundle.policies:
-        return bundle
+    own = tuple(one for one in bundle.policies if one.id not in ours)  # an equal copy is judged once
     return Bundle(
-        policies=bundle.policies,
+        policies=own,
         libraries={**shipped().libraries, **bundle.libraries},
         misplaced=bundle.misplaced,
     )
@@ -196,8 +195,8 @@ def _library(files: Files, path: str, libraries: dict[str, str], misplaced: list
         misplaced.append(Problem(Place(path=path), f"{path} {error}", "commit a plain text file"))
         return
     package, line = scan(text).package
-    ours = path.startswith(f"{FOLDER}/{LIBRARY}/") and package.startswith("releasegate.")
-    if not package.startswith("lib.") and not (ours and files.tree.root == str(shipped_folder())):
+    ours = files.tree.root == str(shipped_folder()) or text == shipped().libraries.get(path)
+    if not package.startswith("releasegate." if ours else "lib."):
         misplaced.append(
             Problem(
                 Place(path=path, line=line),
