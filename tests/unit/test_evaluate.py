@@ -234,6 +234,23 @@ def test_nearly_all_subjects_failing_alike_is_one_systemic_cause() -> None:
     assert len(evaluate.causes(verdicts, fact)) == 5
 
 
+def test_what_is_red_for_one_rule_is_no_advice_because_another_only_advises() -> None:
+    gap = Unjudged(reason="helm is missing", remedy="releasegate tools install helm", group="helm is missing")
+    outcomes = {
+        CaseId(rule="render/succeeds", environment="prod", release="api"): Outcome.NOT_EVALUATED,
+        CaseId(rule="images/test", environment="prod"): Outcome.ADVISED,
+        CaseId(rule="images/test"): Outcome.ADVISED,
+    }
+    verdicts = [
+        Verdict(id=case, level=Level.ON, outcome=outcome, subjects=1, unjudged=(gap,))
+        for case, outcome in outcomes.items()
+    ]
+    (cause,) = evaluate.causes(verdicts, RULES)
+    assert cause.status is Status.NEW
+    assert cause.rule == "render/succeeds"
+    assert [str(case) for case in cause.cases] == ["releasegate.toml::prod/api::render/succeeds"]
+
+
 def test_a_release_that_does_not_render_is_told_once_not_once_per_rule() -> None:
     broken = Unrendered(release=API, reason="helm template: boom", remedy="mend", broken=True)
     render = Verdict(

@@ -415,6 +415,30 @@ def test_an_archive_is_installed_recorded_and_used_again_without_network(archive
     assert lines[-1] == "helm 4.3.1: already there"
 
 
+def test_another_version_is_taken_from_its_archive_by_its_own_sum(
+    archived: Archived, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = archived(tar(MEMBER, PROGRAM))
+    old = tar(MEMBER, PROGRAM + b"# an old one\n")
+    sums = {store.platform_name(): hashlib.sha256(old).hexdigest()}
+    others = {"3.18.4": store.Other(sum="h1:x", go="1.24.0", sha256=sums)}
+    lock(monkeypatch, helm=replace(entry, others=others))
+    site.files[f"/helm-v3.18.4-{store.platform_name()}.tar.gz"] = old
+    tool, missing = store.install(["helm@3.18.4", "helm@3.18.5"], progress=lambda _line: None)
+    assert isinstance(tool, Tool)
+    assert (tool.identity.version, tool.identity.origin) == ("3.18.4", "archive")
+    found = store.find("helm", pinned="3.18.4")
+    assert isinstance(found, Tool)
+    assert found.identity.sha256 == hashlib.sha256(PROGRAM + b"# an old one\n").hexdigest()
+    assert isinstance(store.find("helm"), ToolMissing), "the locked one is another"
+    assert isinstance(missing, ToolMissing), "of which nobody has a sum"
+    site.files[f"/helm-v3.18.4-{store.platform_name()}.tar.gz"] = tar(MEMBER, PROGRAM)
+    shutil.rmtree(tool.path.parent)
+    [refused] = store.install(["helm@3.18.4"], progress=lambda _line: None)
+    assert isinstance(refused, ToolMissing)
+    assert f"the lock says {sums[store.platform_name()]}" in refused.reason
+
+
 def test_a_zip_works_too(archived: Archived) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

@@ -290,7 +290,7 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
     entries: dict[tuple[str, str], list[tuple[CaseId, Finding]]] = defaultdict(list)
     wholes: dict[tuple[str, str | None], list[tuple[CaseId, Finding]]] = defaultdict(list)
     gaps: dict[str, list[tuple[CaseId, Unjudged]]] = defaultdict(list)
-    advised_gaps: set[str] = set()
+    red_gaps: set[str] = set()
     for verdict in verdicts:
         if not verdict.findings and not verdict.unjudged:
             continue
@@ -306,13 +306,13 @@ def causes(verdicts: Sequence[Verdict], rules: Mapping[str, Rule]) -> tuple[Caus
             # That a release did not render is told by render/succeeds; for every other rule it is a consequence.
             if verdict.id.rule == RENDER or (verdict.id.environment, gap.group) not in told:
                 gaps[gap.group].append((verdict.id, gap))
-                if verdict.outcome is Outcome.ADVISED:
-                    advised_gaps.add(gap.group)
+                if verdict.outcome is not Outcome.ADVISED:
+                    red_gaps.add(gap.group)  # what makes one case red is not advice because another rule only advises
     made = [_of_findings(identity, members) for (_, identity), members in entries.items()]
     made += [
         _of_systemic(rules[rule], where, folded[rule, where], members) for (rule, where), members in wholes.items()
     ]
-    made += [_of_gaps(group, members, advised=group in advised_gaps) for group, members in gaps.items()]
+    made += [_of_gaps(group, members, advised=group not in red_gaps) for group, members in gaps.items()]
     return tuple(sorted(made, key=_order))
 
 
@@ -320,12 +320,15 @@ _NOT_GREEN = (Outcome.FAILED, Outcome.NOT_EVALUATED)
 
 
 def _told_by_render(verdicts: Sequence[Verdict]) -> set[tuple[str | None, str]]:
-    """(environment, group) of every release that did not render and whose render/succeeds case is in this run."""
+    """(environment, group) of every release that did not render and whose render/succeeds case is in this run.
+
+    With None for the environment too: a rule about the whole repo names the same gap.
+    """
     told: set[tuple[str | None, str]] = set()
     for one in verdicts:
         if one.outcome in _NOT_GREEN and one.id.rule == RENDER:
-            told.add((one.id.environment, f"{one.id.environment}/{one.id.release} does not render"))
-            told.update((one.id.environment, gap.group) for gap in one.unjudged)
+            groups = {f"{one.id.environment}/{one.id.release} does not render", *(gap.group for gap in one.unjudged)}
+            told.update((where, group) for where in (one.id.environment, None) for group in groups)
     return told
 
 

@@ -112,18 +112,19 @@ def install(names: Sequence[str], *, progress: Progress) -> list[Tool | ToolMiss
 def _in_parallel(entries: Mapping[str, Entry], progress: Progress) -> dict[str, Tool | ToolMissing]:
     """Install each in a thread of its own; on an interrupt kill the builds."""
     cancel = process.Cancel()
-    done = {entry.name: threading.Event() for entry in entries.values()}
+    done = {name: threading.Event() for name in entries}  # by what was asked for: two versions of one program may be
     results: dict[str, Tool | ToolMissing] = {}
 
     def work(name: str, entry: Entry) -> None:
         try:
-            if entry.after in done:
-                done[entry.after].wait()
+            for other, one in entries.items():
+                if one.name == entry.after:
+                    done[other].wait()
             results[name] = _install(entry, functools.partial(_say, progress, entry), cancel)
         except BaseException as error:  # noqa: BLE001 -- of a thread: it must be told
             results[name] = ToolMissing(entry.name, f"installing it failed: {error!r}", _remedy(entry))
         finally:
-            done[entry.name].set()
+            done[name].set()
 
     for item in entries.items():
         threading.Thread(target=work, args=item, daemon=True).start()
