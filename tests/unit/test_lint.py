@@ -143,3 +143,13 @@ def test_a_folder_that_cannot_be_read_is_wrong_use_not_an_empty_folder(
     monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(UsageError, match="Permission denied"):
         lint.lint([str(tmp_path)], kubernetes=None, locations=())
+
+
+def test_a_codeowners_file_is_judged_as_github_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "CODEOWNERS").write_text("# who approves\n* @acme/platform\n/docs/ @nobody @\n!/src @acme/web\n")
+    monkeypatch.chdir(tmp_path)
+    (judged,) = [case for case in cases(tmp_path) if case["subjects"]]
+    assert (judged["rule"], judged["verdict"], judged["subjects"]) == ("owners/valid", "failed", 3)
+    assert [(one["path"], one["line"]) for one in judged["findings"]] == [("CODEOWNERS", 3), ("CODEOWNERS", 4)]
+    (tmp_path / "CODEOWNERS").write_text("* @acme/platform\n")
+    assert [case["verdict"] for case in cases(tmp_path) if case["rule"] == "owners/valid"] == ["passed"]

@@ -82,7 +82,7 @@ def check(
 @click.option("--schema-location", "locations", multiple=True, metavar="T", help="Where schemas of other kinds are.")
 @_json_option
 def lint(paths: tuple[str, ...], kubernetes: str | None, locations: tuple[str, ...], json_file: str | None) -> int:
-    """Judge plain files by what they are; a folder stands for the YAML and JSON files below it, - for stdin."""
+    """Judge plain files by what they are; a folder stands for the YAML, JSON and CODEOWNERS files below it, - for stdin."""
     from releasegate import lint as linting  # noqa: PLC0415
 
     gc.disable()  # a short process that makes no cycles: looking for them cost a fifth of its time

@@ -39,6 +39,7 @@ from releasegate.usage import UsageError, bundle_version
 
 ENVIRONMENT = "lint"
 SUFFIXES = (".yaml", ".yml", ".json")
+OWNERS = "CODEOWNERS"
 STDIN = "-"
 # Those that need no repo around a file.
 RULES = (
@@ -54,9 +55,7 @@ FILES_PER_PART = 100  # of many files: what a process takes at a time
 # Rules over all files that look at nothing but what an object is called: for them a clean file's objects come back
 # from the process that judged it without their bodies.
 NAMES_ONLY = frozenset({"schema/unique"})
-# Kinds whose objects may hold Prometheus rules, and the word without which a file holds none.
-_MAY_HOLD_RULES = frozenset({"ConfigMap", "PrometheusRule", "VMRule"})
-_OF_RULES = b"groups"
+_OF_RULES = b"groups"  # a file without the word holds no Prometheus rules
 
 
 def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[str]) -> evaluate.Report:
@@ -79,7 +78,7 @@ def lint(paths: Sequence[str], *, kubernetes: str | None, locations: Sequence[st
         )
         judge = _Judge(repo, environment, [path for _, path in files], locations)
         renders, verdicts = judge.all()
-        verdicts += judge.besides(renders)
+        verdicts += judge.besides()
     verdicts = sources.resolve(verdicts, renders, sources.Locator(None))
     return evaluate.Report(
         repo=repo,
@@ -120,7 +119,8 @@ class _Part:
     """What comes back of some files: of a clean one only what its objects are called, or all of them in `whole`.
 
     `totals` are the subjects and seconds of each rule's case over the clean files. `mentions` are the files that hold
-    the word CustomResourceDefinition; `plain` are files that are no objects and that lintplain judges.
+    the word CustomResourceDefinition, `holders` those whose objects may hold Prometheus rules; `plain` are files that
+    are no objects and that lintplain judges.
     """
 
     names: dict[int, list[_Names]]
@@ -128,6 +128,7 @@ class _Part:
     verdicts: list[Verdict]
     totals: list[tuple[int, float]]
     mentions: list[int]
+    holders: list[int]
     plain: list[int]
 
 
@@ -149,6 +150,7 @@ class _Judge:
         self._of_rendered = [one for one in self._each if one.needs_render]
         self._names_only = {one.id for one in self._all} <= NAMES_ONLY
         self._looking = True  # for CRDs among the files
+        self._holders: list[int] = []
         self._plain: list[int] = []
         self.tools: tuple[ToolIdentity, ...] = ()
         self._schemas = self._load(())
@@ -164,6 +166,7 @@ class _Judge:
         if any(part.mentions for part in parts):
             self._schemas = self._load(crds)
             parts = self._judged()
+        self._holders = [number for part in parts for number in part.holders]
         self._plain = [number for part in parts for number in part.plain]
         renders: dict[str, Rendered | Unrendered] = {}
         for part in parts:
@@ -202,11 +205,13 @@ class _Judge:
         return process.spread(self._part, parts, copies=copies)
 
     def _part(self, part: range) -> _Part:
-        made = _Part({}, {}, [], [(0, 0.0)] * len(self._of_rendered), [], [])
+        made = _Part({}, {}, [], [(0, 0.0)] * len(self._of_rendered), [], [], [])
         for number in part:
             data, error = _content(self._paths[number])
             if self._looking and CRD_KIND.encode() in data:
                 made.mentions.append(number)
+            if _OF_RULES in data:
+                made.holders.append(number)
             if not made.mentions:
                 self._file(number, self._read(number, data, error), made)
         return made
@@ -255,16 +260,10 @@ class _Judge:
         except UnicodeDecodeError:
             return False
 
-    def besides(self, renders: Mapping[str, Rendered | Unrendered]) -> list[Verdict]:
+    def besides(self) -> list[Verdict]:
         """Judge the files that are no objects, and the rules that objects hold; [] where there are none."""
         plain = {self.repo.releases[number].name: self._paths[number] for number in self._plain}
-        holders = [
-            number
-            for number, release in enumerate(self.repo.releases)
-            if isinstance(one := renders[release.id], Rendered)
-            and any(manifest.kind in _MAY_HOLD_RULES for manifest in one.manifests)
-            and _OF_RULES in _content(self._paths[number])[0]
-        ]
+        holders = [number for number in self._holders if number not in set(self._plain)]
         if not plain and not holders:
             return []
         from releasegate import lintplain  # noqa: PLC0415 - as above
@@ -376,7 +375,7 @@ def _below(folder: str, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
         name = entry.name
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, (*parts, name))
-        elif name.rfind(".") > 0 and name.endswith(SUFFIXES) and entry.is_file():
+        elif ((name.rfind(".") > 0 and name.endswith(SUFFIXES)) or name == OWNERS) and entry.is_file():
             yield (*parts, name), entry.is_symlink()
 
 

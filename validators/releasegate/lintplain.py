@@ -14,6 +14,7 @@ from pathlib import Path
 from releasegate import evaluate, rulefiles
 from releasegate.cache import Cache
 from releasegate.config import Config
+from releasegate.discover import owners
 from releasegate.model import (
     CaseId,
     Environment,
@@ -28,16 +29,20 @@ from releasegate.model import (
     Verdict,
 )
 from releasegate.rules import Evidence, Rule, Shared, chosen
+from releasegate.rules.owners import valid as owners_valid
 from releasegate.rules.prometheus.tests import named_rule_files, test_file
 from releasegate.run import cache_folder
 from releasegate.tools import store
 
+OWNERS = "CODEOWNERS"
 _IN_OBJECTS = ("prometheus/rules",)
 _PLAIN = ("prometheus/files", "prometheus/tests")
 
 
 def is_plain(name: str, text: str) -> bool:
     """Whether a file that is no Kubernetes object is one that is judged here."""
+    if name.rpartition("/")[2] == OWNERS:
+        return True
     if not name.endswith(rulefiles.SUFFIXES):
         return False
     return rulefiles.read(text, origin="file", path=name) is not None or test_file(name, text) is not None
@@ -88,7 +93,31 @@ def judge(plain: Mapping[str, str], holders: Sequence[Rendered], environment: En
         if verdict.subjects or verdict.unjudged:
             verdicts.append(_as_shown(verdict, inside))
         tools.update((one.identity.name, one.identity) for one in shared.used)
+    for name, path in plain.items():
+        if name.rpartition("/")[2] == OWNERS:
+            rule = _of_owners(owners.parse(_text(path) or "", name))
+            rules[rule.id] = rule
+            alone = Evidence(
+                repo=repo,
+                config=Config(),
+                environment=environment,
+                release=None,
+                renders=(),
+                shared=Shared(repo.tree),
+            )
+            case = CaseId(rule=rule.id, environment=environment.name, release=name)
+            verdicts.append(evaluate.judge(rule, case, alone, Level.ON))
     return Judged(tuple(verdicts), rules, tuple(tools.values()))
+
+
+def _of_owners(file: owners.Codeowners) -> Rule:
+    """`owners/valid` for a file by itself: which files its patterns are about is not known."""
+    (whole,) = chosen(("owners/valid",))
+    return replace(
+        whole,
+        subjects=lambda _evidence: (*file.lines, *file.mistakes),
+        check=lambda _subjects, _evidence: owners_valid.judge(file),
+    )
 
 
 def _named_by(path: str) -> list[str]:
