@@ -555,9 +555,9 @@ def test_a_message_that_quotes_a_secret_is_redacted_decoded_or_not(tmp_path: Pat
         '\tmsg := sprintf("holds %s, which is %s", [value, base64.decode(value)])\n}\n'
     )
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "data": {"password": "aHVudGVyMjI="}}
-    bad = json.dumps(secret)
+    bad, good = json.dumps(secret), json.dumps({**secret, "data": {}})
     one = rendered("a", Manifest(body=secret, text=""))
-    ((found,),) = judge(tmp_path, shared, policy(body, header=header, bad=bad, good=bad), one)
+    ((found,),) = judge(tmp_path, shared, policy(body, header=header, bad=bad, good=good), one)
     assert isinstance(found, Finding)
     assert "hunter22" in found.message
     assert message(found, found.message) == "Secret x: holds [redacted], which is [redacted]"
