@@ -129,15 +129,14 @@ class Bench:
         self.rows: list[Row] = []
         beside = Path(sys.executable).with_name("releasegate")
         self.releasegate = str(beside)
-        helm = store.find("helm")
-        if isinstance(helm, store.ToolMissing):
-            sys.exit(f"bench: {helm}")
+        helm, conftest, promtool = map(_tool, ("helm", "conftest", "promtool"))
         kubeconform = os.environ.get("KUBECONFORM") or shutil.which("kubeconform")
         if kubeconform is None:
             sys.exit("bench: no kubeconform on PATH; `make bench` installs it into .venv/bin")
         self.kubeconform = kubeconform
         self.env = {name: value for name, value in os.environ.items() if name != "CI"}  # in CI nothing is cached
         self.env |= {"HELM": str(helm.path), "KUBECONFORM": kubeconform, "KUBERNETES": KUBERNETES}
+        self.env |= {"CONFTEST": str(conftest.path), "PROMTOOL": str(promtool.path)}
         self.schemas = work / "schemas"
         subprocess.run(
             [sys.executable, "-m", "releasegate.schemas.bundle", "--export", str(self.schemas), KUBERNETES],
@@ -168,6 +167,13 @@ class Bench:
         """A render cache that is empty and goes away."""
         with tempfile.TemporaryDirectory(dir=self.work, prefix="cache-") as folder:
             yield Path(folder)
+
+
+def _tool(name: str) -> store.Tool:
+    found = store.find(name)
+    if isinstance(found, store.ToolMissing):
+        sys.exit(f"bench: {found}")
+    return found
 
 
 def _repository(root: Path) -> Path:

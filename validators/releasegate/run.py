@@ -118,6 +118,7 @@ class Run:
                 tree, config, self.renderer.batch, at_revision=self._at_revision, kubernetes=kubernetes
             )
             self._environments = {one.name: one for one in self.repo.environments}
+            self._releases = {one.id: one for one in self.repo.releases}
             self._check_selection()
         except BaseException:
             self.close()
@@ -256,13 +257,7 @@ class Run:
             return self._judge_expectation(case)
         rule = self.rules[case.rule]
         environment = self._environments[case.environment] if case.environment is not None else None
-        releases = [
-            one
-            for one in self.repo.releases
-            if case.environment in (None, one.environment) and case.release in (None, one.name)
-        ]
-        if case.release is None and not rule.needs_render:
-            releases = []
+        releases = self._releases_of(case) if case.release is not None or rule.needs_render else []
         evidence = Evidence(
             repo=self.repo,
             config=self.config,
@@ -278,6 +273,12 @@ class Run:
             lint=self._lint if self.config.helm_lint else None,
         )
         return evaluate.judge(rule, case, evidence, self.level(case))
+
+    def _releases_of(self, case: CaseId) -> Sequence[Release]:
+        """The release of a case, or all of its environment, or of the repo."""
+        if case.release is not None:
+            return [self._releases[f"{case.environment}/{case.release}"]]
+        return [one for one in self.repo.releases if case.environment in (None, one.environment)]
 
     def _judge_expectation(self, case: CaseId) -> Verdict:
         if not self.complete:
