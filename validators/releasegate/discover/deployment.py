@@ -15,7 +15,7 @@ from typing import Any
 
 from releasegate.discover import layout
 from releasegate.discover.argo import Found, Repository, listed, mapping, sources_of, string
-from releasegate.discover.files import Files, greedy, is_glob
+from releasegate.discover.files import Files, PatternTooLarge, greedy, is_glob
 from releasegate.discover.helmsource import HelmOptions, References, Unsupported, outside, overridden, unsupported
 from releasegate.model import (
     DirectorySource,
@@ -306,7 +306,10 @@ def deployment(found: Found, repository: Repository, charts: Mapping[str, layout
     made: list[Source] = []
     told: HelmTold | None = None
     for index, source in enumerate(sources):
-        read = reader.read(source, f"/spec/sources/{index}" if several else "/spec/source")
+        try:
+            read = reader.read(source, f"/spec/sources/{index}" if several else "/spec/source")
+        except PatternTooLarge as error:
+            return _row(found, f"its pattern {error}", "write fewer braces")
         if isinstance(read, NotUnderstood):
             return read
         if isinstance(read, HelmSource):

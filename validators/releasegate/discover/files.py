@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import posixpath
 import re
@@ -152,57 +153,123 @@ def is_glob(path: str) -> bool:
     return any(char in path for char in "*?[")
 
 
+class PatternTooLarge(Exception):
+    """A pattern whose braces stand for more patterns than anybody means."""
+
+
+# A hostile pattern (`*a*a*a*a*b`) must not take minutes. Where a run is followed by another one, the first place at
+# which what stands between them fits is as good as any later one, so that nothing has to be tried again: an atomic group.
+
+
 @functools.lru_cache(maxsize=512)
 def doublestar(pattern: str) -> re.Pattern[str]:
-    """Compile a doublestar pattern: `*` and `?` stay within a segment, `**` is any number of segments."""
-    segments = pattern.split("/")
-    text = ""
-    for index, segment in enumerate(segments):
-        last = index == len(segments) - 1
-        if segment == "**":
-            text += ".*" if last else "(?:[^/]+/)*"
-        else:
-            text += _translate(segment, any_run="[^/]*", any_one="[^/]") + ("" if last else "/")
-    return re.compile(text, re.DOTALL)
+    """Compile a doublestar pattern: `*` and `?` stay within a segment, `**` is any number of segments.
+
+    PatternTooLarge for braces that multiply beyond MAX_PATTERNS.
+    """
+    return re.compile("|".join(map(_doublestar, _expanded(pattern))), re.DOTALL)
 
 
 @functools.lru_cache(maxsize=512)
 def single_level(pattern: str) -> re.Pattern[str]:
     """Compile a pattern of Go's path.Match: `*` stays within a segment, two stars are no more, braces are themselves."""
-    pattern = re.sub(r"\*+", "*", pattern).replace("{", "[{]")
     return re.compile(_translate(pattern, any_run="[^/]*", any_one="[^/]"), re.DOTALL)
 
 
 @functools.lru_cache(maxsize=512)
 def greedy(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern whose `*` crosses `/`: a Directory source's include and exclude, git's pathspecs."""
-    return re.compile(_translate(pattern.replace("**", "*"), any_run=".*", any_one="."), re.DOTALL)
+    """Compile a pattern whose `*` crosses `/`: a Directory source's include and exclude, git's pathspecs.
+
+    PatternTooLarge as for doublestar.
+    """
+    made = (_translate(one, any_run=".*", any_one=".") for one in _expanded(pattern))
+    return re.compile("|".join(made), re.DOTALL)
+
+
+MAX_PATTERNS = 1000
+
+
+def _expanded(pattern: str) -> list[str]:
+    """The patterns without braces that a pattern with braces stands for; a brace that is never closed is itself."""
+    done: list[str] = []
+    waiting = [pattern]
+    while waiting:
+        one = waiting.pop()
+        found = _first_braces(one)
+        if found is None:
+            done.append(one)
+        else:
+            begin, end, parts = found
+            waiting += [one[:begin] + part + one[end:] for part in reversed(parts)]
+        if len(done) + len(waiting) > MAX_PATTERNS:
+            raise PatternTooLarge(f"{pattern[:60]!r} stands for more than {MAX_PATTERNS} patterns")
+    return done
+
+
+def _first_braces(pattern: str) -> tuple[int, int, list[str]] | None:
+    """Where the first closed braces are, and what their commas part."""
+    opened: list[list[int]] = []  # for each open brace its place and those of its commas
+    at = 0
+    while at < len(pattern):
+        char = pattern[at]
+        if char == "\\":
+            at += 1
+        elif char == "[" and "]" in pattern[at + 2 :]:
+            at = pattern.index("]", at + 2)
+        elif char == "{":
+            opened.append([at])
+        elif char == "," and opened:
+            opened[-1].append(at)
+        elif char == "}" and opened:
+            cuts = [*opened.pop(), at]
+            parts = [pattern[one + 1 : other] for one, other in itertools.pairwise(cuts)]
+            return cuts[0], at + 1, parts
+        at += 1
+    return None
+
+
+def _doublestar(pattern: str) -> str:
+    written = pattern.split("/")
+    segments = [one for one, before in zip(written, ["", *written], strict=False) if (one, before) != ("**", "**")]
+    text = ""
+    opened = False  # an atomic group from one `**` to the next
+    for index, segment in enumerate(segments):
+        if segment != "**":
+            text += _translate(segment, any_run="[^/]*", any_one="[^/]") + ("/" if index < len(segments) - 1 else "")
+        elif index == len(segments) - 1:
+            text += (")" if opened else "") + ".*"
+            opened = False
+        else:
+            text += (")" if opened else "") + ("(?>(?:[^/]+/)*?" if "**" in segments[index + 1 :] else "(?:[^/]+/)*")
+            opened = "**" in segments[index + 1 :]
+    return text
 
 
 def _translate(pattern: str, *, any_run: str, any_one: str) -> str:
-    text, at, depth = "", 0, 0
+    """One pattern without braces."""
+    chunks = [""]  # what stands before, between and after runs
+    at = 0
     while at < len(pattern):
         char = pattern[at]
         at += 1
         if char == "*":
-            text += any_run
+            if chunks[-1] or len(chunks) == 1:
+                chunks.append("")
         elif char == "?":
-            text += any_one
+            chunks[-1] += any_one
         elif char == "[" and "]" in pattern[at + 1 :]:
             end = pattern.index("]", at + 1)
-            text += _class(pattern[at:end])
+            chunks[-1] += _class(pattern[at:end])
             at = end + 1
-        elif char == "{" and "}" in pattern[at:]:
-            text, depth = text + "(?:", depth + 1
-        elif char == "," and depth:
-            text += "|"
-        elif char == "}" and depth:
-            text, depth = text + ")", depth - 1
         else:
             if char == "\\" and at < len(pattern):
                 char, at = pattern[at], at + 1
-            text += re.escape(char)
-    return text + ")" * depth
+            chunks[-1] += re.escape(char)
+    first, *others = chunks
+    if not others:
+        return first
+    *middle, last = others
+    return first + "".join(f"(?>{any_run}?{chunk})" for chunk in middle) + any_run + last
 
 
 def _class(body: str) -> str:

@@ -17,7 +17,7 @@ from releasegate import yamlio
 from releasegate.config import FILE, Cluster
 from releasegate.discover.argo import Repository, listed, mapping, string
 from releasegate.discover.dialects import Dialect, NotEvaluated, Parameters
-from releasegate.discover.files import Files, Unreadable, greedy, single_level
+from releasegate.discover.files import Files, PatternTooLarge, Unreadable, greedy, single_level
 from releasegate.discover.gofunctions import StringMap, as_json, merged, printed, sanitized
 from releasegate.model import Tree
 
@@ -194,9 +194,12 @@ class Generators:
         else:
             raise NotEvaluated("its git generator has neither directories nor files", "write git.directories")
         made: list[Parameters] = []
-        for one in found:
-            made.append(self._with_values(one, body))
-            _bounded(made)
+        try:
+            for one in found:
+                made.append(self._with_values(one, body))
+                _bounded(made)
+        except PatternTooLarge as error:
+            raise NotEvaluated(f"its git generator's pattern {error}", "write fewer braces") from error
         return made
 
     def _path(self, path: str, prefix: str, filename: str | None = None) -> dict[str, Any]:
