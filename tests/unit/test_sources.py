@@ -354,6 +354,27 @@ spec:
 """
 
 
+def test_a_large_values_file_of_another_environment_is_still_one_of_its_own(root: Path, helm: store.Tool) -> None:
+    """To dev, prod's values are a file that a template may load, and too large for one; to prod they are its values."""
+    write(root, "app/templates/note.yaml", '{{- $_ := .Files.Get "none" }}')
+    for name in ("dev", "prod"):
+        write(root, f"app/values-{name}.yaml", "image:\n  tag: edge\n" + "# much\n" * 10_000)
+    files = tuple(sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()))
+    tree = Tree(root=str(root), files=files)
+    with Renderer(tree, tool=helm) as renderer:
+        locator = Locator(Files(tree), lambda one, texts, templates: renderer.begin_probe(one, PROD, texts, templates))
+        for name in ("dev", "prod"):
+            source = HelmSource(chart="app", values_files=(ValuesFile(path=f"app/values-{name}.yaml"),))
+            release = Release(name=name, environment="prod", helm_release=name, namespace="x", sources=(source,))
+            rendered = renderer.result(release, PROD)
+            assert isinstance(rendered, Rendered)
+            (manifest,) = rendered.manifests
+            value = k8s.resolve(manifest.body, IMAGE)
+            finding = Finding(message="m", help="h", change="c", manifest=manifest, pointer=IMAGE, value=value)
+            (found,) = locator.locate(rendered, [finding])
+            assert found.place == Place(path=f"app/values-{name}.yaml", line=2, column=8)
+
+
 def test_a_parent_is_rendered_once_more_for_all_its_children(root: Path, helm: store.Tool) -> None:
     write(root, "apps/Chart.yaml", "apiVersion: v2\nname: apps\nversion: 1.0.0\n")
     write(root, "apps/templates/apps.yaml", APPS)

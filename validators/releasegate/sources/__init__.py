@@ -289,9 +289,10 @@ class Locator:
             return []
         if one.inline is not None:
             return _scalars(one.text)
+        if one.layer is None and len(one.text) > MAX_FILE:
+            return []
         if one.key not in self._scalars:
-            big = one.layer is None and len(one.text) > MAX_FILE
-            self._scalars[one.key] = [] if big else _scalars(one.text)
+            self._scalars[one.key] = _scalars(one.text)
         return self._scalars[one.key]
 
     def _read(self, path: str) -> str | None:
