@@ -394,7 +394,7 @@ def known_difference(name: str) -> bool:
 def test_kubeconform_reads_what_schemas_add_writes_and_refuses_nothing_that_is_accepted(
     real: Schemas, kubeconform: Path, tmp_path: Path
 ) -> None:
-    add.add(tmp_path, sorted({body["kind"] for body in EXAMPLES}), SHARED / "crds")
+    add.add(add.Repo(tmp_path), sorted({body["kind"] for body in EXAMPLES}), str(SHARED / "crds"))
     known = Schemas.load(NEWEST, locations=[add.LAYOUT], root=tmp_path)
     chosen = [(name, mutant) for body in EXAMPLES for name, mutant in mutants(body)]
     folder = tmp_path / "objects"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def verdict(root: Path, *, config: bool = True, branch: str | None = None, prefi
     return judge(RULE, CaseId(rule=RULE.id), evidence, Level.ON)
 
 
-def red(root: Path, text: str, **others: str) -> list[Finding]:
+def red(root: Path, text: str, **others: Any) -> list[Finding]:
     judged = verdict(root, gate=text, **others)
     assert not judged.unjudged, judged.unjudged
     return [one for one in judged.findings if not one.advice]

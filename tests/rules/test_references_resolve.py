@@ -139,7 +139,7 @@ NEEDS = {
 def test_what_a_pod_needs_is_there_or_is_a_finding(spec: str, kind: str) -> None:
     workload = pod_of(spec)
     assert messages(workload) == [f"Deployment api needs {kind} x, which nothing makes in namespace shop"]
-    data = {"data": {"k": "v"}} if kind in ("Secret", "ConfigMap") else {}
+    data: dict[str, Any] = {"data": {"k": "v"}} if kind in ("Secret", "ConfigMap") else {}
     assert messages(workload, made(kind, "x", **data)) == []
 
 
@@ -550,7 +550,7 @@ def test_a_service_monitor_selects_services_with_the_port_in_the_namespaces_it_n
         "metadata": {"name": "api", "labels": {"app": "api"}},
     }
     shop = rendered(target, pod_of(PORT))
-    named = {"namespaceSelector": {"matchNames": ["shop"]}}
+    named: dict[str, Any] = {"namespaceSelector": {"matchNames": ["shop"]}}
     assert verdict(monitor(**named), shop).findings == ()
     assert verdict(monitor(namespaceSelector={"any": True}), shop).findings == ()
     assert [one.message for one in verdict(monitor(), shop).findings] == [

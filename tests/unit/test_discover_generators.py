@@ -99,7 +99,7 @@ def test_a_clusters_generator_makes_one_application_per_cluster_and_one_for_argo
 
 
 def test_a_selector_on_labels_leaves_argos_own_cluster_out(tmp_path: Path) -> None:
-    selector = {"matchLabels": {"argocd.argoproj.io/secret-type": "cluster"}}
+    selector: dict[str, Any] = {"matchLabels": {"argocd.argoproj.io/secret-type": "cluster"}}
     repo = run(tmp_path, [{"clusters": {"selector": selector}}], template("{{name}}-api"))
     assert names(repo) == ["Prod_US-api", "staging-eu-api"]
     selector = {"matchExpressions": [{"key": "env", "operator": "In", "values": ["staging"]}]}
@@ -170,7 +170,7 @@ def test_a_cluster_that_no_label_selects_makes_nothing_and_that_is_told(tmp_path
 @pytest.mark.parametrize("go", [False, True])
 def test_a_matrix_of_git_and_clusters_pairs_them_all(tmp_path: Path, go: bool) -> None:  # noqa: FBT001
     """Generators-Matrix.md, first example."""
-    selector = {"matchLabels": {"argocd.argoproj.io/secret-type": "cluster"}}
+    selector: dict[str, Any] = {"matchLabels": {"argocd.argoproj.io/secret-type": "cluster"}}
     generators = [{"matrix": {"generators": [GIT, {"clusters": {"selector": selector}}]}}]
     made = (
         template("{{.path.basename}}-{{.nameNormalized}}", "{{.path.path}}")
@@ -387,7 +387,10 @@ spec:
 
 def test_a_template_patch_is_laid_over_the_template(tmp_path: Path) -> None:
     """Template.md, "Template Patch": control structures, lists replaced, the project never."""
-    elements = [{"name": "a", "files": ["values-prod.yaml"], "autoSync": True}, {"name": "b", "files": []}]
+    elements: list[dict[str, Any]] = [
+        {"name": "a", "files": ["values-prod.yaml"], "autoSync": True},
+        {"name": "b", "files": []},
+    ]
     elements[1]["autoSync"] = False
     made = template("{{.name}}", info=[{"name": "x", "value": "y"}])
     made["spec"]["source"]["helm"] = {"valueFiles": ["values.yaml", "old.yaml"], "releaseName": "r"}
