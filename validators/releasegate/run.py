@@ -94,7 +94,6 @@ class Run:
             cache=Cache(cache_folder() / "answers" if cache else None),
             whole=lambda: self._whole_tree(staged=staged),
         )
-        self._stack.callback(self.shared.close)
         self._tools = tuple(one.identity for one in (tool, worker) if isinstance(one, store.Tool))
         self.renderer = self._stack.enter_context(
             Renderer(
@@ -106,6 +105,8 @@ class Run:
                 api_versions=self._api_versions,
             )
         )
+        # Before the renderer ends: what works in the background asks it for renders.
+        self._stack.callback(self.shared.close)
         try:
             self._policies = rego.of_repo(self.shared.files)
             rules = sorted((*catalogue(), *rego.rules(self._policies)), key=lambda rule: rule.id)

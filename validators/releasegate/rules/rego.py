@@ -625,7 +625,8 @@ class Judge:
         if self._calls is not None:
             self._calls.shutdown(wait=True, cancel_futures=True)
         if self._feeder is not None:
-            self._feeder.join(timeout=5)
+            # It is done, or waits for a render that ends with the renderer and is the last it asks for.
+            self._feeder.join(timeout=1)
 
     def start(
         self,
@@ -671,6 +672,7 @@ class Judge:
         waiting: dict[int, list[tuple[_Work, Future[_Work]]]] = {id(bundle): [] for bundle in bundles}
         try:
             for release in releases:
+                self._end_when_cancelled()
                 made = rendered(release)
                 for bundle in bundles:
                     future = self._futures[release.id, id(bundle)]
@@ -693,10 +695,13 @@ class Judge:
         except BaseException as error:  # noqa: BLE001 - of a thread: whoever waits must hear of it
             _tell(self._futures.values(), error)
 
-    def _submit(self, bundle: Bundle, batch: Sequence[tuple[_Work, Future[_Work]]]) -> None:
-        if self._calls is None or self._cancel.cancelled:
+    def _end_when_cancelled(self) -> None:
+        if self._cancel.cancelled:
             raise CancelledError
-        if batch:
+
+    def _submit(self, bundle: Bundle, batch: Sequence[tuple[_Work, Future[_Work]]]) -> None:
+        self._end_when_cancelled()
+        if batch and self._calls is not None:
             self._calls.submit(self._batch, bundle, batch)
 
     def _batch(self, bundle: Bundle, batch: Sequence[tuple[_Work, Future[_Work]]]) -> None:
