@@ -168,6 +168,9 @@ class Locator:
         failed = [look for look, again in self._mark(plain) if not again]
         # A mark that broke a template took all others with it: a number that is no number any more.
         self._mark((look, look.strings - look.seen) for look in failed)
+        # A mark in a name by which something else is looked up (`.Files.Get`, `index`) hid what was looked for.
+        fewer = [(look, look.open - look.seen) for look in looks]
+        self._mark((look, numbers) for look, numbers in fewer if numbers < set(look.numbers) - look.seen)
         open_ = [(look, look.open & look.seen) for look in looks]
         self._mark(open_)
         self._confirm([(look, numbers) for look, numbers in open_ if len(numbers) > 1])

@@ -94,6 +94,18 @@ class Target:
         return self.manifest.template, self.pointer, self.inner
 
 
+@functools.lru_cache(maxsize=4096)
+def _ends(text: str) -> frozenset[str]:
+    """The whole text, and what stands behind each of its separators, with what is no word at its end and without."""
+    found = set()
+    for one in {text[-LONGEST:], _NO_WORD_AT_END.sub("", text[-LONGEST:])}:
+        starts = [at + 1 for at, character in enumerate(one) if character in SEPARATORS]
+        found |= {one[at:] for at in starts}
+        if len(one) >= MIN_LENGTH and len(text) <= LONGEST:
+            found.add(one)
+    return frozenset(found - {""})
+
+
 class Ends:
     """The ends of wanted values, to be asked whether a scalar may be one."""
 
@@ -102,11 +114,7 @@ class Ends:
         self._ends: set[str] = set()
         self._missing = []
         for text in dict.fromkeys(texts):
-            whole = text[-LONGEST:]
-            for one in {whole, _NO_WORD_AT_END.sub("", whole)}:
-                self._ends.update(one[at:] for at in range(len(one) - MIN_LENGTH + 1))
-                if len(one) > 1 and one[-2] in SEPARATORS:
-                    self._ends.add(one[-1])
+            self._ends.update(_ends(text))
             self._missing += [key for end, key in _MISSING.items() if text.endswith(end)]
 
     def __bool__(self) -> bool:
@@ -125,7 +133,7 @@ def may_feed(leaf: Leaf, target: Target) -> bool:
     """Whether a scalar may be the end of a target."""
     if not leaf.text:
         return target.text[-1:] in _MISSING
-    return target.text.endswith(leaf.text) or _NO_WORD_AT_END.sub("", target.text).endswith(leaf.text)
+    return leaf.text in _ends(target.text)
 
 
 def said(scalar: yamlio.Scalar) -> str:
