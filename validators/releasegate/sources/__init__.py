@@ -5,8 +5,8 @@ rendered once more, and the marks that turn up in the values name the scalars th
 values that a parent's Application hands on is looked for in the parent's inputs in the same way, and so on up the chain
 of app-of-apps. What no input feeds is looked for in the template: each line that may write it gets a comment of its
 own (template_lines.py).
-A wrong line is worse than none: what turned up among many marks has to turn up alone again, and where marking changes
-what is rendered, or nothing turns up, the template is named.
+A wrong line is worse than none: a mark that a condition of the templates may see has to turn up alone as well, and where
+marking changes what is rendered, or nothing turns up, the template is named.
 """
 
 from __future__ import annotations
