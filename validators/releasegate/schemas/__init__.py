@@ -38,6 +38,11 @@ class MissingSchema:
     reason: str
     remedy: str
 
+    @property
+    def group(self) -> str:
+        """One vendor's CRDs come together, so their kinds are one entry."""
+        return f"no schemas of {self.api_version.partition('/')[0]}"
+
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:

@@ -13,6 +13,7 @@ from releasegate.discover.argo import listed, mapping, sources_of, string
 from releasegate.model import Application, Finding, Kind, Manifest, Project, Release, Scope, Unjudged
 from releasegate.rules import Evidence, manifests, rule
 from releasegate.rules.argo import about, application_of, made_by, matches, project_of, project_place, spec_of
+from releasegate.schemas import MissingSchema
 
 IN_CLUSTER = {"https://kubernetes.default.svc": "in-cluster"}
 _SSH = re.compile(r"(?:ssh://)?[^/:]*?@[^@]+")
@@ -271,12 +272,14 @@ def _object(
     }
     full = f"{manifest.kind}.{group}" if group else manifest.kind
     if answers == {True, False}:
-        yield Unjudged(
-            reason=f"it is not known whether {full} is namespaced, and {_named(project)} allows it only if it is",
-            remedy=f"releasegate schemas add {manifest.kind} --from DIR (a folder that holds its CRD)",
-            group=f"scope of {full}",
-            manifest=manifest,
-        )
+        lacking = evidence.schemas.problems(manifest)
+        if isinstance(lacking, MissingSchema):  # the same gap as schema/valid's, and one entry with it
+            reason, remedy, group = lacking.reason, lacking.remedy, lacking.group
+        else:
+            reason = f"it is not known whether {full} is namespaced, and {_named(project)} allows it only if it is"
+            remedy = f"releasegate schemas add {manifest.kind} --from DIR (a folder that holds its CRD)"
+            group = f"scope of {full}"
+        yield Unjudged(reason=reason, remedy=remedy, group=group, manifest=manifest)
         return
     if answers == {False}:
         scope, key = ("cluster-scoped ", "clusterResourceWhitelist") if namespaced is False else ("", _listing(spec))

@@ -74,9 +74,7 @@ def check(subject: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
         )
     found = evidence.schemas.problems(manifest)
     if isinstance(found, MissingSchema):
-        # One vendor's CRDs come together, so their kinds are one entry.
-        vendor = found.api_version.partition("/")[0]
-        yield Unjudged(reason=found.reason, remedy=found.remedy, group=f"no schemas of {vendor}", manifest=manifest)
+        yield Unjudged(reason=found.reason, remedy=found.remedy, group=found.group, manifest=manifest)
         return
     for problem in found:
         yield Finding(
