@@ -224,6 +224,11 @@ class Run:
         ]
         self.renderer.start(needed, self._environments)
         self._start_policies(cases, needed)
+        for case in cases:
+            rule = self.rules.get(case.rule)
+            if rule is not None and rule.ahead is not None:
+                with contextlib.suppress(Exception):  # raised again, and told, in the rule's own case
+                    rule.ahead(self._evidence(case, rule))
         if self.config.helm_lint:
             for one in needed:
                 self.renderer.start_lint(one, self._environments[one.environment])
@@ -257,9 +262,12 @@ class Run:
         if case.rule.startswith("expect/"):
             return self._judge_expectation(case)
         rule = self.rules[case.rule]
+        return evaluate.judge(rule, case, self._evidence(case, rule), self.level(case))
+
+    def _evidence(self, case: CaseId, rule: Rule) -> Evidence:
         environment = self._environments[case.environment] if case.environment is not None else None
         releases = self._releases_of(case) if case.release is not None or rule.needs_render else []
-        evidence = Evidence(
+        return Evidence(
             repo=self.repo,
             config=self.config,
             environment=environment,
@@ -273,7 +281,6 @@ class Run:
             ),
             lint=self._lint if self.config.helm_lint else None,
         )
-        return evaluate.judge(rule, case, evidence, self.level(case))
 
     def _releases_of(self, case: CaseId) -> Sequence[Release]:
         """The release of a case, or all of its environment, or of the repo."""

@@ -100,6 +100,18 @@ def documents(text: str, *, budget: Budget = _DEFAULT) -> list[Document]:
     return list(_documents(text, budget))
 
 
+@functools.lru_cache(maxsize=64)
+def kept(text: str) -> tuple[Document, ...] | YamlError:
+    """What `documents` reads, or the error it raises, kept for the next reader of the same text.
+
+    For rules that look at one values file after another's look: nobody may change the values.
+    """
+    try:
+        return tuple(_documents(text, _DEFAULT))
+    except YamlError as error:
+        return error
+
+
 def load(text: str, *, budget: Budget = _DEFAULT) -> Any:
     """Read the first document that holds something; None when there is none.
 
@@ -1012,6 +1024,7 @@ class Positions:
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
+@functools.lru_cache(maxsize=64)  # several rules ask about one values file after the other
 def positions(text: str, *, budget: Budget = _DEFAULT) -> Positions:
     """Say where the values of a document (Document.text, or the first document of a file) are written.
 

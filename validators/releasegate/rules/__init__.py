@@ -149,7 +149,8 @@ class Rule:
     `subjects(evidence)` says what will be judged; `check(subject, evidence)` judges one of them, or with
     `together=True` gets the whole sequence at once (rules about sets: duplicates). `family` is the first part of the
     id: what `expect = [...]` and `expect/<family>` name. `needs_render=False`: judges releases that did not render too.
-    `since` is the release of releasegate that brought it, "0.1"; None for a rule that is not ours. `origin` is where
+    `ahead(evidence)` starts in the background what the rule will ask an outside program, before its turn comes: for
+    a rule of the whole repo that needs no render. `since` is the release of releasegate that brought it, "0.1"; None for a rule that is not ours. `origin` is where
     such a rule comes from ("acme-rules 1.0.0", "policies/ of this repo"); None for ours.
     """
 
@@ -163,6 +164,7 @@ class Rule:
     doc: str = field(repr=False)
     since: str | None = None
     origin: str | None = None
+    ahead: Callable[[Evidence], object] | None = None
 
     @property
     def family(self) -> str:
@@ -187,6 +189,7 @@ def rule(
     together: bool = False,
     needs_render: bool = True,
     since: str | None = None,
+    ahead: Callable[[Evidence], object] | None = None,
 ) -> Callable[[Check], Check]:
     """Register the decorated check under the id its module path gives (`rules/images/digest_only.py`).
 
@@ -203,6 +206,7 @@ def rule(
             check=check,
             together=together,
             needs_render=needs_render,
+            ahead=ahead,
             doc=check.__doc__ or "",
             since=since or (FIRST_RELEASE if _is_ours(check.__module__) else None),
         )

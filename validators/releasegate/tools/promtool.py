@@ -254,7 +254,14 @@ def _read_configs(said: process.Completed, names: Sequence[str]) -> list[tuple[P
 # --- test rules ---------------------------------------------------------------------------------------------------
 
 
-def run_tests(tool: store.Tool, path: str, files: Mapping[str, str], *, seconds: float = 60) -> TestFile | Unavailable:
+def run_tests(
+    tool: store.Tool,
+    path: str,
+    files: Mapping[str, str],
+    *,
+    seconds: float = 60,
+    cancel: process.Cancel | None = None,
+) -> TestFile | Unavailable:
     """Run the unit tests of the file `path`; `files` are it and its rule files, by path relative to one folder.
 
     Each path must stay in that folder (ValueError otherwise): promtool opens what a test names.
@@ -268,7 +275,13 @@ def run_tests(tool: store.Tool, path: str, files: Mapping[str, str], *, seconds:
         folder.mkdir()
         # "./": a file may be called --run=nothing.yaml. The canary is where no file of the tree is.
         said = _run(
-            tool, arguments, {**files, _TEST_CANARY: _BROKEN_TEST}, folder, seconds, names=[f"./{path}", _TEST_CANARY]
+            tool,
+            arguments,
+            {**files, _TEST_CANARY: _BROKEN_TEST},
+            folder,
+            seconds,
+            names=[f"./{path}", _TEST_CANARY],
+            cancel=cancel,
         )
         if isinstance(said, Unavailable):
             return said
@@ -327,6 +340,7 @@ def _run(
     seconds: float,
     *,
     names: Sequence[str] | None = None,
+    cancel: process.Cancel | None = None,
 ) -> process.Completed | Unavailable:
     """Run it in `folder`, which holds the files and nothing else."""
     for name, text in files.items():
@@ -334,7 +348,7 @@ def _run(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode("utf-8", "surrogateescape"))
     limits = process.Limits(seconds=_seconds(seconds), output_bytes=64 << 20, memory_bytes=8 << 30)
-    said = process.run([str(tool.path), *arguments, *(names or files)], cwd=folder, limits=limits)
+    said = process.run([str(tool.path), *arguments, *(names or files)], cwd=folder, limits=limits, cancel=cancel)
     if isinstance(said, process.Completed):
         return said
     return Unavailable(f"promtool {said.reason}", _by_hand(arguments))

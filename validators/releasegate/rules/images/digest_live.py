@@ -138,10 +138,10 @@ def _file(path: str, evidence: Evidence) -> Layer | None:
 
 
 def _layer(key: str, text: str, inline: InlineValues | None = None) -> Layer | None:
-    try:
-        return Layer(key=key, text=text, value=yamlio.load(text), inline=inline)
-    except yamlio.YamlError:
+    read = yamlio.kept(text)
+    if isinstance(read, yamlio.YamlError):
         return None  # told by the render
+    return Layer(key=key, text=text, value=read[0].value if read else None, inline=inline)
 
 
 def _scalars(layer: Layer, evidence: Evidence) -> list[yamlio.Scalar]:

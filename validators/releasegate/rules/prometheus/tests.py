@@ -7,11 +7,11 @@ import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from releasegate import yamlio
+from releasegate import process, yamlio
 from releasegate.cache import key_of
 from releasegate.discover.files import Files, Unreadable, single_level
 from releasegate.model import Finding, Kind, Place, Scope, Unjudged
@@ -38,8 +38,12 @@ class TestFile:
 
 def test_files(evidence: Evidence) -> Sequence[TestFile]:
     """Every file of the repo that holds unit tests of rules."""
-    files = evidence.shared.files
-    return [found for path in files.tree.files if (found := _test_file(path, files)) is not None]
+
+    def found() -> Sequence[TestFile]:
+        files = evidence.shared.files
+        return [one for path in files.tree.files if (one := _test_file(path, files)) is not None]
+
+    return evidence.shared.once(("prometheus/tests", "files"), found)
 
 
 def _test_file(path: str, files: Files) -> TestFile | None:
@@ -72,8 +76,39 @@ def named_rule_files(file: TestFile) -> list[str]:
     return [str(one) for one in _list(file.body.get("rule_files"))]
 
 
-@rule(scope=Scope.REPO, kind=Kind.FACT, subjects=test_files, together=True, needs_render=False)
-def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The test files, and what promtool was asked about those that hold something to run."""
+
+    runs: list[_Run]
+    ready: list[_Run]
+    outcomes: list[Future[promtool.TestFile | promtool.Unavailable]]
+
+
+def begin(evidence: Evidence) -> _Asked:
+    """Start promtool for every test file in the background, once a run: its tests take longer than all the rest."""
+
+    def ask() -> _Asked:
+        runs = [_Run(one, evidence) for one in test_files(evidence)]
+        ready = [one for one in runs if one.runs]
+        tool = evidence.shared.tool("promtool") if runs else None
+        if not ready or not isinstance(tool, store.Tool):
+            return _Asked(runs, ready, [])
+        cancel = process.Cancel()
+        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="promtool")
+
+        def end() -> None:
+            cancel.cancel()
+            pool.shutdown(cancel_futures=True)
+
+        evidence.shared.on_close(end)
+        return _Asked(runs, ready, [pool.submit(one.outcome, tool, cancel) for one in ready])
+
+    return evidence.shared.once(("prometheus/tests", "asked"), ask)
+
+
+@rule(scope=Scope.REPO, kind=Kind.FACT, subjects=test_files, together=True, needs_render=False, ahead=begin)
+def check(_subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     """The unit tests of Prometheus rules pass, and each of them tests something.
 
     Every file that `promtool test rules` would take is run. It must name rule files of the repo that exist, hold tests,
@@ -104,22 +139,13 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
                 alertname: ApiErrors
                 exp_alerts: []
     """
-    runs = [_Run(one, evidence) for one in subjects]
+    asked = begin(evidence)
     tool = evidence.shared.tool("promtool")
-    ready = [one for one in runs if one.runs]
-    if isinstance(tool, store.ToolMissing):
-        if ready:
-            yield Unjudged(
-                reason=f"promtool is missing: {tool.reason}",
-                remedy=tool.remedy,
-                group=f"promtool is missing: {tool.reason}",
-            )
-        outcomes: list[promtool.TestFile | promtool.Unavailable | None] = [None] * len(ready)
-    else:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            outcomes = list(pool.map(lambda one: one.outcome(tool), ready))
-    said = dict(zip(map(id, ready), outcomes, strict=True))
-    for one in runs:
+    if isinstance(tool, store.ToolMissing) and asked.ready:
+        reason = f"promtool is missing: {tool.reason}"
+        yield Unjudged(reason=reason, remedy=tool.remedy, group=reason)
+    said = {id(one): future.result() for one, future in zip(asked.ready, asked.outcomes, strict=False)}
+    for one in asked.runs:
         yield from one.findings(said.get(id(one)))
 
 
@@ -187,7 +213,7 @@ class _Run:
 
     # --- what promtool says -----------------------------------------------------------------------------------------
 
-    def outcome(self, tool: store.Tool) -> promtool.TestFile | promtool.Unavailable:
+    def outcome(self, tool: store.Tool, cancel: process.Cancel) -> promtool.TestFile | promtool.Unavailable:
         """What promtool says, or said of the same texts before."""
         texts = {self.file.path: self.file.text, **self.rule_texts}
         parts = [part for name in sorted(texts) for part in (name, texts[name])]
@@ -196,7 +222,7 @@ class _Run:
         if kept is not None:
             groups, failures, problems = json.loads(kept)
             return promtool.TestFile(groups, {int(at): tuple(one) for at, one in failures.items()}, tuple(problems))
-        said = promtool.run_tests(tool, self.file.path, texts, seconds=_SECONDS)
+        said = promtool.run_tests(tool, self.file.path, texts, seconds=_SECONDS, cancel=cancel)
         if isinstance(said, promtool.TestFile):
             kept = json.dumps(
                 [said.groups, {str(at): one for at, one in said.failures.items()}, said.problems]

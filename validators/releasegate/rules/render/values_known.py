@@ -252,10 +252,8 @@ def _load(text: str, evidence: Evidence) -> Any:
     """The values of a text, read once a run; None where it is no YAML, which the release's render tells."""
 
     def read() -> Any:
-        try:
-            return yamlio.load(text)
-        except yamlio.YamlError:
-            return None
+        documents = yamlio.kept(text)
+        return documents[0].value if documents and not isinstance(documents, yamlio.YamlError) else None
 
     return evidence.shared.once((RULE, "values", text), read)
 

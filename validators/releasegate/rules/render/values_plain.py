@@ -207,13 +207,12 @@ def _traps_of_file(path: str, _modified: int, _size: int) -> tuple[_Trap, ...]:
 
 @functools.lru_cache(maxsize=1024)
 def _traps(text: str) -> tuple[_Trap, ...]:
-    try:
-        read = yamlio.documents(text)
-        found = [trap for document in read for trap in _traps_of_document(document)]
-    except yamlio.YamlError as error:
-        said = "not YAML: " + error.message.replace("{", "{{").replace("}", "}}")
+    read = yamlio.kept(text)
+    if isinstance(read, yamlio.YamlError):
+        said = "not YAML: " + read.message.replace("{", "{{").replace("}", "}}")
         fix = "mend the YAML at this line"
-        return (_Trap(message=said, help=fix, change=MEND, line=error.line, column=error.column),)
+        return (_Trap(message=said, help=fix, change=MEND, line=read.line, column=read.column),)
+    found = [trap for document in read for trap in _traps_of_document(document)]
     found += [_second_document(text, document.line) for document in read[1:]]
     return tuple(sorted(found, key=lambda trap: (trap.line or 0, trap.column or 0, trap.message)))
 
