@@ -32,7 +32,7 @@ demo: $(TOOLS) ## judge fixtures/repos/shop and its broken twin, show both verdi
 
 # ARGS hands arguments to pytest: make test ARGS='tests/unit -k yaml'
 test: $(TOOLS) $(VENV)/.kubeconform $(HELM_3) ## run all tests
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed ## ruff: rules and format
 	$(BIN)/ruff check . $(SCRIPTS)
@@ -40,7 +40,7 @@ lint: $(VENV)/.installed ## ruff: rules and format
 
 types: $(VENV)/.installed ## mypy --strict
 	$(BIN)/mypy
-	$(BIN)/mypy tests benchmarks scripts/rule_pages.py $(SCRIPTS)
+	$(BIN)/mypy tests benchmarks scripts/*.py $(SCRIPTS)
 
 # REPO=dir measures that folder too: make bench REPO=../govuk-helm-charts
 bench: $(TOOLS) $(VENV)/.kubeconform ## releasegate against what people write (benchmarks/pipeline.sh)
