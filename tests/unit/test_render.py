@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from releasegate.model import (
+    Application,
     DirectorySource,
     Environment,
     HelmSource,
@@ -160,6 +162,139 @@ def test_a_subcharts_schema_counts_with_the_values_helm_merges_for_it(root: Path
         broken = unrendered(renderer, HelmSource(chart="app", values_files=(ValuesFile(path="app/bad.yaml"),)))
     assert "charts/db/values.schema.json" in broken.reason
     assert "/port" in broken.reason
+
+
+AUTOSCALING = """{
+  "properties": {
+    "size": {"type": "string"},
+    "autoscaling": {
+      "additionalProperties": false,
+      "required": ["enabled"],
+      "properties": {"enabled": {"type": "boolean"}, "maxReplicas": {"type": "integer"}}
+    }
+  }
+}"""
+
+
+def refused(root: Path, helm: store.Tool, source: HelmSource, schema: str = AUTOSCALING) -> Unrendered:
+    write(root, "app/values.schema.json", schema)
+    with Renderer(tree(root), tool=helm) as renderer:
+        return unrendered(renderer, source)
+
+
+def test_a_key_that_the_schema_does_not_know_is_named_at_the_line_that_writes_it(root: Path, helm: store.Tool) -> None:
+    write(root, "app/values.yaml", "autoscaling:\n  enabled: true\n  maxReplicas: 3\n")
+    write(root, "app/prod.yaml", "size: large\nautoscaling:\n  maxReplica: 12\n")
+    broken = refused(root, helm, HelmSource(chart="app", values_files=(ValuesFile(path="app/prod.yaml"),)))
+    assert broken.place == Place(path="app/prod.yaml", line=3)
+    assert "unknown key maxReplica; did you mean maxReplicas?" in broken.reason
+    assert broken.remedy.startswith("autoscaling.maxReplica: write maxReplicas")
+
+
+def test_each_refused_value_has_its_own_line(root: Path, helm: store.Tool) -> None:
+    write(root, "app/one.yaml", "size: 1\nautoscaling:\n  enabled: true\n")
+    write(root, "app/two.yaml", "autoscaling:\n  nothing: 1\n  enabled: maybe\n")
+    files = (ValuesFile(path="app/one.yaml"), ValuesFile(path="app/two.yaml"))
+    broken = refused(root, helm, HelmSource(chart="app", values_files=files))
+    places = {broken.place, *(place for _, _, place in broken.also)}
+    assert places == {
+        Place(path="app/one.yaml", line=1),
+        Place(path="app/two.yaml", line=2),
+        Place(path="app/two.yaml", line=3),
+    }
+
+
+def test_more_refused_values_than_anybody_reads_are_counted(root: Path, helm: store.Tool) -> None:
+    write(root, "app/many.yaml", "autoscaling:\n  enabled: true\n" + "".join(f"  n{n}: 1\n" for n in range(30)))
+    broken = refused(root, helm, HelmSource(chart="app", values_files=(ValuesFile(path="app/many.yaml"),)))
+    assert len(broken.also) == 19
+    assert broken.also[-1][0].endswith("(and 10 more)")
+
+
+def test_refused_inline_values_are_at_their_line_of_the_application(root: Path, helm: store.Tool) -> None:
+    write(root, "app/one.yaml", "size: 1\n")
+    placed = InlineValues(text="colour: red\nsize: 2\n", key="values", place=Place(path="argocd/app.yaml", line=10))
+    files = (ValuesFile(path="app/one.yaml"),)
+    broken = refused(root, helm, HelmSource(chart="app", values_files=files, inline=placed))
+    assert broken.place == Place(path="argocd/app.yaml", line=11)
+    unplaced = InlineValues(text="size: 2\n", key="values")
+    assert refused(root, helm, HelmSource(chart="app", values_files=files, inline=unplaced)).place is None
+
+
+def test_a_refused_parameter_is_where_the_application_writes_it(root: Path, helm: store.Tool) -> None:
+    place = Place(path="argocd/app.yaml", line=12, column=3)
+    parameter = Parameter(name="autoscaling.enabled", value="maybe", place=place)
+    write(root, "app/one.yaml", "autoscaling:\n  enabled: maybe\n")
+    source = HelmSource(chart="app", values_files=(ValuesFile(path="app/one.yaml"),), parameters=(parameter,))
+    assert refused(root, helm, source).place == place
+
+
+def test_a_missing_key_that_no_file_could_be_blamed_for_has_no_line(root: Path, helm: store.Tool) -> None:
+    write(root, "app/one.yaml", "size: large\n")
+    source = HelmSource(chart="app", values_files=(ValuesFile(path="app/one.yaml"),))
+    broken = refused(root, helm, source, '{"required": ["owner"]}')
+    assert broken.place == Place(path="app/one.yaml")
+    assert broken.remedy.startswith("owner: ")
+
+
+def test_releases_with_equal_values_are_each_told_their_own_file(root: Path, helm: store.Tool) -> None:
+    write(root, "app/values.schema.json", AUTOSCALING)
+    for name in ("one", "two"):
+        write(root, f"app/{name}.yaml", "size: 1\n")
+    with Renderer(tree(root), tool=helm) as renderer:
+        for name in ("one", "two"):
+            broken = unrendered(renderer, HelmSource(chart="app", values_files=(ValuesFile(path=f"app/{name}.yaml"),)))
+            assert broken.place == Place(path=f"app/{name}.yaml", line=1)
+
+
+def test_values_of_a_subchart_are_found_below_its_name_and_in_its_own_values(root: Path, helm: store.Tool) -> None:
+    write(root, "app/Chart.yaml", CHART + "dependencies:\n- {name: db, version: 1.0.0}\n")
+    write(root, "app/charts/db/Chart.yaml", CHART.replace("app", "db"))
+    write(root, "app/charts/db/values.yaml", "# own\nhost: 1\nport: 5432\nglobal: {}\n")
+    schema = (
+        '{"properties": {"host": {"type": "string"}, "port": {"type": "integer"}, '
+        '"global": {"properties": {"zone": {"type": "string"}}}}}'
+    )
+    write(root, "app/charts/db/values.schema.json", schema)
+    write(root, "app/bad.yaml", "global:\n  zone: 1\ndb:\n  port: postgres\n")
+    with Renderer(tree(root), tool=helm) as renderer:
+        broken = unrendered(renderer, HelmSource(chart="app", values_files=(ValuesFile(path="app/bad.yaml"),)))
+    places = {broken.place, *(place for _, _, place in broken.also)}
+    assert places == {
+        Place(path="app/bad.yaml", line=2),
+        Place(path="app/bad.yaml", line=4),
+        Place(path="app/charts/db/values.yaml", line=2),
+    }
+    assert "db.port: " in broken.remedy + "".join(remedy for _, remedy, _ in broken.also)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            HelmSource(
+                chart="apps",
+                values_files=(ValuesFile(path="apps/prod.yaml", place=Place(path="argocd/app.yaml", line=19)),),
+                place=Place(path="argocd/app.yaml", line=16),
+            ),
+            "the chart folder apps is not in this repository; did you mean app?",
+        ),
+        (
+            DirectorySource(path="elsewhere", files=(), place=Place(path="argocd/app.yaml", line=16)),
+            "the folder elsewhere is not in this repository",
+        ),
+    ],
+)
+def test_a_folder_that_is_not_there_is_told_where_the_application_names_it(
+    renderer: Renderer, source: HelmSource | DirectorySource, said: str
+) -> None:
+    application = Application(name="app", namespace=None, project="default", destination={}, place=None)
+    broken = renderer.result(replace(release(source), application=application), PROD)
+    assert isinstance(broken, Unrendered)
+    assert broken.broken
+    assert broken.reason == said
+    assert "spec.source.path" in broken.remedy
+    assert broken.place == Place(path="argocd/app.yaml", line=16)
 
 
 def test_a_schema_reference_is_never_opened(root: Path, helm: store.Tool) -> None:

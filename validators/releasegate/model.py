@@ -147,6 +147,7 @@ class HelmSource:
     `file_parameters` are (name, path relative to ROOT) pairs for `--set-file`, `file_places` where each is named.
     `revision`: another commit's tree (full sha) that this source is rendered from; None is the judged tree.
     `told` is set where a source of several differs from the Application's first chart, which the Release speaks for.
+    `place` is where the Application names the chart's folder, when that is a file of the tree.
     """
 
     chart: str
@@ -159,15 +160,20 @@ class HelmSource:
     skip_tests: bool = False
     revision: str | None = None
     told: HelmTold | None = None
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorySource:
-    """Plain manifests: `files` (relative to ROOT, sorted) are what Argo's `recurse`, `include`, `exclude` select."""
+    """Plain manifests: `files` (relative to ROOT, sorted) are what Argo's `recurse`, `include`, `exclude` select.
+
+    `place` is where the Application names the folder, when that is a file of the tree.
+    """
 
     path: str
     files: tuple[str, ...]
     revision: str | None = None
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,6 +366,7 @@ class Unrendered:
     `broken`: the repo is at fault (a template error, an empty render), so `render/succeeds` fails on it.
     Otherwise it could not be tried (a remote chart, a missing tool, a deadline) and is not-evaluated.
     `group` is equal for those that are mended the same way (all remote charts); None: `reason` is the group.
+    `also` are further things that keep it from rendering, each with its own (reason, remedy, place).
     """
 
     release: Release
@@ -368,6 +375,7 @@ class Unrendered:
     broken: bool
     place: Place | None = None
     group: str | None = None
+    also: tuple[tuple[str, str, Place | None], ...] = ()
 
     @property
     def gap(self) -> str:

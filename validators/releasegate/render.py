@@ -7,6 +7,8 @@ helm's identity) and is verified on read; it detects corruption, not malice, and
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import errno
 import functools
 import hashlib
@@ -43,6 +45,7 @@ from releasegate.model import (
 from releasegate.tools import helm, store
 
 CACHE_FORMAT = 2
+_ALIKE = 0.7  # two names of folders, one of them mistyped
 INLINE = "inline"
 _NO_PATH = "\0"  # begins what is the name of no file
 HOOK = "helm.sh/hook"
@@ -222,6 +225,54 @@ def _named_at(source: Source, path: str) -> Place | None:
     return next((place for file, place in named if file == path), None)
 
 
+def _absent(release: Release, source: HelmSource | DirectorySource, sandbox: Sandbox) -> _Broken | None:
+    """The folder that an Application names is not in the tree: Argo CD says "app path does not exist"."""
+    chart = isinstance(source, HelmSource)
+    path = source.chart if isinstance(source, HelmSource) else source.path
+    if release.application is None or sandbox.files_below(path):
+        return None
+    parts = path.split("/")
+    files = sandbox.tree.files
+    if any("/".join(parts[:depth]) in files for depth in range(1, len(parts) + 1)):
+        return None  # a file, or below a link: another fault
+    near = _near_folder(path, {folder for file in files for folder in _folders_of(file, chart=chart)})
+    prefix = f"{sandbox.tree.prefix}/" if sandbox.tree.prefix else ""
+    made_by = release.application.template
+    return _Broken(
+        reason=f"the {'chart folder' if chart else 'folder'} {path} is not in this repository"
+        + (f" at {source.revision[:12]}" if source.revision else "")
+        + (f"; did you mean {near}?" if near else ""),
+        remedy=f"mend spec.source.path{f' (write {prefix}{near})' if near else ''}, or commit the folder",
+        place=source.place or release.application.place or (Place(path=made_by) if made_by else None),
+    )
+
+
+def _folders_of(file: str, *, chart: bool) -> list[str]:
+    """The chart folder that a file makes, or all folders above it."""
+    folder, _, name = file.rpartition("/")
+    if chart:
+        return [folder] if name == "Chart.yaml" and folder else []
+    parts = folder.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)] if folder else []
+
+
+def _near_folder(path: str, known: Iterable[str]) -> str | None:
+    """The folder that differs from the path in one name only, and there by little; None if none does."""
+    parts = path.split("/")
+    best: tuple[float, str] | None = None
+    for folder in sorted(known):
+        there = folder.split("/")
+        if len(there) != len(parts):
+            continue
+        differ = [(one, other) for one, other in zip(parts, there, strict=True) if one != other]
+        if len(differ) == 1:
+            one, other = differ[0]
+            alike = difflib.SequenceMatcher(None, one.casefold(), other.casefold()).ratio()
+            if alike >= _ALIKE and (best is None or alike > best[0]):
+                best = alike, folder
+    return None if best is None else best[1]
+
+
 def _list_with(source: Source, path: str) -> str:
     """Which list of the Application names the file."""
     parameters = source.file_parameters if isinstance(source, HelmSource) else ()
@@ -252,6 +303,61 @@ class _Broken:
     broken: bool = True
     place: Place | None = None
     group: str | None = None
+    also: tuple[tuple[str, str, Place | None], ...] = ()
+    faults: tuple[chartvalues.Fault, ...] = ()  # of values that a schema refuses
+
+
+def _refused(
+    chart: str,
+    faults: Sequence[chartvalues.Fault],
+    place: Callable[[chartvalues.Fault], Place | None] = lambda _fault: None,
+) -> _Broken:
+    """What the values of a chart that its schemas refuse become, each with its place."""
+    told: list[tuple[str, str, Place | None]] = []
+    for fault in faults:
+        schema = join(chart, fault.schema)
+        if fault.path is None:
+            told.append((f"{schema} {fault.message}", fault.help, Place(path=schema)))
+        else:
+            told.append((f"the values do not meet {schema}: {fault.message}", fault.help, place(fault)))
+    (reason, remedy, where), *also = told
+    return _Broken(reason=reason, remedy=remedy, place=where, also=tuple(also), faults=tuple(faults))
+
+
+def _refused_at(fault: chartvalues.Fault, source: HelmSource, sandbox: Sandbox) -> Place | None:
+    """Where the refused value is written; without a line the file that is nearest to the release, if any is certain."""
+    for name, place in [
+        *((one.name, one.place) for one in source.parameters),
+        *((name, place) for (name, _), place in zip(source.file_parameters, source.file_places, strict=False)),
+    ]:
+        parts = re.split(r"[.\[]", name.replace("]", ""))
+        if parts == [str(part) for part in (fault.path or ())[: len(parts)]]:
+            return place
+    passed = [one.path for one in source.values_files]
+    layers = [*_subcharts(fault, source.chart, sandbox)]
+    for path in [join(source.chart, "values.yaml"), *passed]:
+        with contextlib.suppress(OSError, UnicodeDecodeError, LinkLeavesTree):
+            layers.append(chartvalues.Layer(file=path, text=sandbox.read(path).decode()))
+    if source.inline is not None:
+        at = source.inline.place
+        above = None if at is None or at.line is None else at.line - 1
+        layers.append(chartvalues.Layer(file=at.path if at else "", text=source.inline.text, above=above))
+    found = chartvalues.place_of(fault, layers)
+    if found is not None:
+        return found
+    if source.inline is not None:
+        return None if source.inline.place is None else Place(path=source.inline.place.path)
+    files = [one.file for one in layers if not one.chart]
+    return Place(path=files[-1] if files else join(source.chart, fault.schema))
+
+
+def _subcharts(fault: chartvalues.Fault, chart: str, sandbox: Sandbox) -> Iterable[chartvalues.Layer]:
+    """The own values of the subcharts around a value, the innermost first: the charts above win."""
+    for depth in range(len(fault.inside), 0, -1):
+        names = fault.inside[:depth]
+        path = join(chart, "".join(f"charts/{name}/" for name in names) + "values.yaml")
+        with contextlib.suppress(OSError, UnicodeDecodeError, LinkLeavesTree):
+            yield chartvalues.Layer(file=path, text=sandbox.read(path).decode(), chart=names)
 
 
 class Renderer:
@@ -468,6 +574,9 @@ class Renderer:
                 remedy="fetch the whole history (actions/checkout: fetch-depth: 0), or deploy the judged branch",
                 broken=False,
             )
+        absent = _absent(release, source, sandbox)
+        if absent is not None:
+            return absent
         if isinstance(source, DirectorySource):
             return _Answer(chart=source.path, folder=sandbox.folder, outcome=_directory(source, sandbox))
         if isinstance(self.tool, store.ToolMissing):
@@ -484,12 +593,15 @@ class Renderer:
         if inside or probe is not None:
             job = replace(job, key=_key_with(job.key, inside, probe=probe), texts=inside, probe=probe)
         with self._lock:
-            if not fresh and job.key in self._answers:
-                return self._answers[job.key]
-            answer = self._answer(job, sandbox, fresh=fresh)
-            if not fresh and probe is None:
-                self._answers[job.key] = answer
-            return answer
+            answer = None if fresh else self._answers.get(job.key)
+            if answer is None:
+                answer = self._answer(job, sandbox, fresh=fresh)
+                if not fresh and probe is None:
+                    self._answers[job.key] = answer
+        if answer.faults and not texts:
+            # Equal inputs share the answer, and each release has files of its own.
+            return _refused(source.chart, answer.faults, lambda fault: _refused_at(fault, source, sandbox))
+        return answer
 
     def _variant(self, job: _Job) -> _Job:
         """The job on a copy of its chart with other texts for some files; of a probe without what it does not look at."""
@@ -542,14 +654,11 @@ class Renderer:
         if job.texts or job.probe is not None:
             job = self._variant(job)
         pool = self._start_pool()
-        invalid = None
+        faults: list[chartvalues.Fault] = []
         if job.probe is None:
-            invalid = self._values.problem(job.request, lambda request: pool.submit(request).result())
-        if invalid is not None:
-            broken = _Broken(
-                reason=invalid.message, remedy=invalid.help, place=Place(path=f"{job.chart}/{invalid.schema}")
-            )
-            return _Answer(chart=job.chart, folder=sandbox.folder, outcome=broken)
+            faults = self._values.faults(job.request, lambda request: pool.submit(request).result())
+        if faults:
+            return _Answer(chart=job.chart, folder=sandbox.folder, outcome=_refused(job.chart, faults))
         self.renders += 1
         keep = None if fresh else (lambda manifests: self._write_cache(job.key, manifests))
         return _Answer(
@@ -662,6 +771,11 @@ class _Answer:
         self._keep = keep
         self._lock = threading.Lock()
 
+    @property
+    def faults(self) -> tuple[chartvalues.Fault, ...]:
+        """The values that a schema refuses: known before helm renders."""
+        return self._outcome.faults if isinstance(self._outcome, _Broken) else ()
+
     def manifests(self) -> list[Manifest] | _Broken:
         with self._lock:
             if isinstance(self._outcome, Future):
@@ -701,6 +815,7 @@ def _collect(release: Release, parts: Sequence[_Part]) -> Rendered | Unrendered:
                 broken=made.broken,
                 place=made.place,
                 group=made.group,
+                also=tuple((reason, remedy.replace("{release}", release.id), at) for reason, remedy, at in made.also),
             )
         manifests += made
     answers = [part for part in parts if isinstance(part, _Answer)]

@@ -22,6 +22,7 @@ from releasegate.model import (
     HelmSource,
     HelmTold,
     NotUnderstood,
+    Place,
     Source,
 )
 
@@ -195,7 +196,12 @@ class _Reader:
                 f"is rendered by the {name} plugin, which only the cluster has",
                 "commit what it renders as plain manifests to have it judged",
             )
-        return _directory(mapping(source.get("directory")), _Folder(files, path, local), self._revision(files))
+        made = _directory(mapping(source.get("directory")), _Folder(files, path, local), self._revision(files))
+        return replace(made, place=self._named_at(pointer)) if isinstance(made, DirectorySource) else made
+
+    def _named_at(self, pointer: str) -> Place | None:
+        """Where the Application names the source's folder, else the Application; None when no file holds it."""
+        return self.found.at(f"{pointer}/path") or self.found.place
 
     def _revision(self, files: Files) -> str | None:
         return None if files is self.repository.files else files.tree.revision or files.tree.ref
@@ -246,6 +252,7 @@ class _Reader:
             skip_crds=helm.get("skipCrds") is True,
             skip_tests=helm.get("skipTests") is True,
             revision=self._revision(files),
+            place=self._named_at(pointer),
         )
 
 

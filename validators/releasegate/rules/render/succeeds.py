@@ -41,7 +41,8 @@ def succeeds(render: Rendered | Unrendered, evidence: Evidence) -> Iterator[Find
             group = render.group or render.reason
             yield Unjudged(reason=render.reason, remedy=render.remedy, group=group, place=render.place)
         else:
-            yield Finding(message=render.reason, help=render.remedy, change=render.reason, place=render.place)
+            for reason, remedy, place in ((render.reason, render.remedy, render.place), *render.also):
+                yield Finding(message=reason, help=remedy, change=reason, place=place)
     elif not render.manifests:
         source = render.release.sources[0]
         path = source.chart if isinstance(source, HelmSource) else getattr(source, "path", "")
