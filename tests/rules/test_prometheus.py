@@ -528,6 +528,17 @@ def test_rule_files_that_match_nothing_are_found(files: str, line: int, message:
     assert at(found) == f"t/tests.yaml:{line}"
 
 
+def test_promtool_is_never_given_a_test_that_names_a_file_outside(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens what a test names, and prints what it could not read there."""
+    asked: list[str] = []
+    monkeypatch.setattr(programs, "run_tests", lambda _tool, path, *_rest, **_more: asked.append(path))
+    write_tests(world, "rules.yaml, /etc/passwd")
+    assert "outside the repository" in world.only("prometheus/tests").message
+    assert asked == []
+
+
 @pytest.mark.parametrize(
     "files", ["rules.yaml", "../t/rules.yaml", "'*.yaml'", "'r?les.yaml'", "'[a-s]ules.yaml'", "./rules.yaml"]
 )
@@ -572,9 +583,9 @@ def test_tests_that_test_nothing_are_found(tests: str, message: str, world: Worl
 def test_of_a_rule_file_that_does_not_load_the_tests_only_say_that(world: World) -> None:
     write_tests(world)
     world.file("t/rules.yaml", BROKEN + "      - alert: Other\n        expr: up == 7\n")
-    (found,) = world.findings("prometheus/tests")
-    assert found.advice
-    assert "t/rules.yaml does not load" in found.message
+    (gap,) = world.judge("prometheus/tests")
+    assert isinstance(gap, Unjudged)
+    assert "t/rules.yaml does not load" in gap.reason
 
 
 def test_a_name_that_reads_like_an_option_or_like_the_canary_is_a_file(world: World) -> None:

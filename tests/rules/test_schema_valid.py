@@ -102,3 +102,16 @@ def test_the_version_of_the_environment_decides(version: str) -> None:
     )
     found = list(RULE.check(Manifest(body=body, text=""), evidence(version)))
     assert [type(one) for one in found] == ([Unjudged] if version == "1.34" else [])
+
+
+def test_a_misspelled_field_that_has_to_be_there_is_one_mistake() -> None:
+    text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n    - name: a\n      ports: [{containerport: 80}]\n"
+    (found,) = judged(text)
+    assert isinstance(found, Finding)
+    assert found.message == "unknown field containerport; did you mean containerPort?"
+
+
+def test_what_is_no_object_at_all_is_told_once() -> None:
+    (found,) = judged("replicas: 3\nimage: {tag: latest}\n")
+    assert isinstance(found, Finding)
+    assert "no Kubernetes object" in found.message

@@ -48,6 +48,11 @@ def test_what_asks_a_clock_a_dice_or_a_regular_expression_is_refused(text: str) 
         ('{{ repeat 999999999 "x" }}', "more than"),
         ('{{ indent 999999999 "x" }}', "more than"),
         ('{{ printf "%9999d" 1 }}' * 400, "more than"),
+        # 40 doublings were 24 GB of memory.
+        ("{{ $x := .name }}" + "{{ $x = print $x $x }}" * 40 + "{{ $x }}", "more than"),
+        ("{{ $x := list 1 }}" + "{{ $x = list $x $x }}" * 40 + "{{ toJson $x }}", "more than"),
+        ("{{ $x := dict }}" + '{{ $x = dict "a" $x "b" $x }}' * 40 + "{{ $x }}", "more than"),
+        ('{{ $x := "aa" }}' + '{{ $x = replace "a" $x $x }}' * 40, "more than"),
         ("{{ range 99999999 }}{{ end }}", "steps"),
         ("{{ range 1000 }}{{ range 1000 }}{{ range 1000 }}{{ end }}{{ end }}{{ end }}", "steps"),
         ("{{ " + "(" * 20_000 + "1" + ")" * 20_000 + " }}", "nested too deeply"),

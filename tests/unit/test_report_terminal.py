@@ -8,8 +8,8 @@ import click
 import pytest
 
 from releasegate.evaluate import Cause
-from releasegate.model import CaseId, Finding, Place, Status
-from releasegate.report.terminal import _snippet
+from releasegate.model import CaseId, Finding, Manifest, Place, Status
+from releasegate.report.terminal import _entry, _snippet
 from releasegate.report.text import REDACTED, neighbour, without_secret
 
 
@@ -90,3 +90,24 @@ def test_lines_that_only_name_a_secret_are_shown(line: str) -> None:
 )
 def test_secrets_inside_a_line(line: str, shown: str) -> None:
     assert without_secret(line) == shown
+
+
+def test_a_password_written_into_a_template_is_not_printed_with_its_line(tmp_path: Path) -> None:
+    template = "env:\n  - name: DATABASE_PASSWORD\n    value: hunter2-s3cret\n"
+    (tmp_path / "deployment.yaml").write_text(template)
+    container = {"name": "api", "env": [{"name": "DATABASE_PASSWORD", "value": "hunter2-s3cret"}]}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "api"}, "spec": {"containers": [container]}}
+    finding = Finding(
+        message="DATABASE_PASSWORD holds hunter2-s3cret in plain text",
+        help="use a Secret",
+        change="x",
+        manifest=Manifest(body=body, text="", template="deployment.yaml"),
+        place=Place(path="deployment.yaml", line=3),
+    )
+    cause = Cause(
+        id="1", rule="a/b", message=finding.message, help="", place=finding.place, status=Status.NEW,
+        entries=((CaseId(rule="a/b", environment="prod", release="api"), finding),),
+    )  # fmt: skip
+    shown = "\n".join(_entry(cause, tmp_path))
+    assert "deployment.yaml:3" in shown
+    assert "hunter2" not in shown

@@ -58,6 +58,7 @@ class Selection:
         return not (self.environments or self.releases or self.rules)
 
 
+SHOWN_NAMES = 5
 MAX_TEXT = 32 << 20  # a larger file holds no CRD that anybody wrote
 
 
@@ -454,6 +455,14 @@ class Run:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
+    def _unread_values(self) -> Iterator[str]:
+        """What an Application that reads another environment's values leaves behind."""
+        unread = self.repo.unreferenced_values
+        if unread:
+            more = len(unread) - SHOWN_NAMES
+            said = f" and {more} more (`releasegate discover` lists them)" if more > 0 else ""
+            yield f"values files that no release reads: {', '.join(unread[:SHOWN_NAMES])}{said}"
+
     def finish(self) -> evaluate.Report:
         """Put all verdicts together. A case without a verdict (an interrupted run) counts as not-evaluated."""
         verdicts = [self._verdicts.get(case) or _missing(case) for case in self.cases]
@@ -475,7 +484,7 @@ class Run:
             ),
             objects={key: len(one.manifests) if isinstance(one, Rendered) else 0 for key, one in self._renders.items()},
             seconds=time.perf_counter() - self._began,
-            notes=(*self.repo.notes, *packages, *narrowed),
+            notes=(*self.repo.notes, *self._unread_values(), *packages, *narrowed),
         )
 
 

@@ -86,6 +86,16 @@ def _bounded(count: int, text: str) -> int:
     return max(count, 0)
 
 
+def _replaced(old: str, new: str, text: str) -> str:
+    _bounded(text.count(old), new)
+    return text.replace(old, new)
+
+
+def _joined(separator: str, values: list[str]) -> str:
+    _bounded(len(values), separator)
+    return separator.join(values)
+
+
 # --- comparison ---------------------------------------------------------------------------------------------------
 
 
@@ -513,7 +523,7 @@ _STRINGS: Mapping[str, Callable[..., Any]] = {
     "trimPrefix": lambda prefix, text: _string(text).removeprefix(_string(prefix)),
     "trimSuffix": lambda suffix, text: _string(text).removesuffix(_string(suffix)),
     "nospace": lambda text: re.sub(r"\s", "", _string(text)),
-    "replace": lambda old, new, text: _string(text).replace(_string(old), _string(new)),
+    "replace": lambda old, new, text: _replaced(_string(old), _string(new), _string(text)),
     "contains": lambda part, text: _string(part) in _string(text),
     "hasPrefix": lambda part, text: _string(text).startswith(_string(part)),
     "hasSuffix": lambda part, text: _string(text).endswith(_string(part)),
@@ -531,7 +541,7 @@ _STRINGS: Mapping[str, Callable[..., Any]] = {
     "splitn": lambda separator, count, text: StringMap(
         {f"_{index}": part for index, part in enumerate(_parts(separator, _string(text), count))}
     ),
-    "join": lambda separator, values: _string(separator).join(_strings(values)),
+    "join": lambda separator, values: _joined(_string(separator), list(_strings(values))),
     "toStrings": lambda values: tuple(_strings(values)),
     "sortAlpha": lambda values: tuple(sorted(_strings(values))),
     "b64enc": lambda text: base64.b64encode(_string(text).encode()).decode(),

@@ -18,6 +18,7 @@ from releasegate.discover.gofunctions import FUNCTIONS, TemplateError, printed
 MAX_STEPS = 100_000  # nodes and rounds evaluated in one text
 MAX_STEPS_TOGETHER = 5_000_000  # in all texts of one ApplicationSet, which takes seconds
 MAX_OUTPUT = 1_000_000  # characters of one text
+MAX_WEIGHT = 2_000_000  # characters and values that one call may be given: `print $x $x` again and again doubles them
 _SPACE = " \t\r\n"
 
 
@@ -366,6 +367,7 @@ class _Evaluation:
         self.steps = 0
         self.size = 0
         self.parts: list[str] = []
+        self.weights: dict[int, tuple[Any, int]] = {}  # by identity; the value is kept, so that no other gets its id
         self.variables: list[tuple[str, Any]] = [("$", data)]
 
     def step(self) -> None:
@@ -373,6 +375,23 @@ class _Evaluation:
         self.budget.steps -= 1
         if self.steps > MAX_STEPS or self.budget.steps < 0:
             raise TemplateError(f"takes more than {MAX_STEPS} steps, or all of its set more than {MAX_STEPS_TOGETHER}")
+
+    def weight(self, value: Any) -> int:
+        """Characters and values of `value` written out, as far as anybody need know: MAX_WEIGHT is too many."""
+        if isinstance(value, str):
+            return len(value)
+        if not isinstance(value, dict | list | tuple):
+            return 1
+        if id(value) not in self.weights:
+            self.weights[id(value)] = (value, 1)  # of what holds itself
+            weight = 1
+            for inner in value.values() if isinstance(value, dict) else value:
+                self.step()
+                weight += self.weight(inner)
+                if weight > MAX_WEIGHT:
+                    break
+            self.weights[id(value)] = (value, weight)
+        return self.weights[id(value)][1]
 
     def write(self, text: str) -> None:
         self.size += len(text)
@@ -467,12 +486,18 @@ class _Evaluation:
         if function is None:
             raise TemplateError(f"uses the function {name} in {{{{ {action} }}}}, which this version does not evaluate")
         arguments = [self.operand(one, dot, action) for one in rest]
+        given = sum(map(self.weight, (*arguments, *piped)))
+        if given > MAX_WEIGHT:
+            raise TemplateError(f"uses {{{{ {action} }}}}, which is given more than {MAX_WEIGHT} characters and values")
         try:
-            return function(*arguments, *piped)
+            made = function(*arguments, *piped)
         except TemplateError as error:
             raise TemplateError(f"uses {{{{ {action} }}}}: {error}") from error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError, ArithmeticError) as error:
             raise TemplateError(f"uses {{{{ {action} }}}}, whose arguments {name} does not take") from error
+        if isinstance(made, dict | list):
+            self.weights[id(made)] = (made, 1 + given)
+        return made
 
     def logic(self, name: str, rest: Sequence[_Operand], dot: Any, piped: tuple[Any, ...], action: str) -> Any:
         """`and` and `or` stop at the first value that decides."""

@@ -36,6 +36,10 @@ def lines(result: Report, root: Path) -> Iterator[str]:
         for cause in gaps:
             yield from _gap(cause)
         yield ""
+    if advice and not result.complete:  # who asks about one rule wants to see what it says
+        for cause in [one for one in advice if not one.unjudged][:MAX_RED]:
+            yield from _entry(cause, root)
+            yield ""
     if advice:
         yield from _advice(advice)
         yield ""
@@ -143,7 +147,7 @@ def _advice(causes: Iterable[Cause]) -> Iterator[str]:
     for cause in causes:
         counts[cause.rule][0] += 1
         counts[cause.rule][1] += len(cause.entries) + len(cause.unjudged)
-    yield click.style("Advice (green; switch a rule on to make it count):", bold=True)
+    yield click.style("Advice (green; `check --rule ID` shows it, switching a policy on makes it count):", bold=True)
     for rule, (number, findings) in sorted(counts.items()):
         yield f"  {rule}: {_count(number, 'cause')}, {_count(findings, 'finding')}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from releasegate import k8s
 from releasegate.model import Finding, Manifest
 
 REDACTED = "[redacted]"
@@ -22,9 +24,14 @@ def clean(text: str) -> str:
 
 
 def secrets_of(manifest: Manifest | None) -> list[str]:
-    """Return the values a Secret holds, encoded and decoded, longest first: they are taken out of messages."""
-    if manifest is None or manifest.kind != "Secret":
+    """Return the secret values of an object, longest first: they are taken out of messages and shown lines.
+
+    What a Secret holds, encoded and decoded, and environment variables whose name says password or token.
+    """
+    if manifest is None:
         return []
+    if manifest.kind != "Secret":
+        return list(_in_environment(manifest))
     found: list[str] = []
     for key in ("data", "stringData"):
         held = manifest.body.get(key)
@@ -33,6 +40,26 @@ def secrets_of(manifest: Manifest | None) -> list[str]:
             values += [decoded for value in values if key == "data" and (decoded := _decoded(value)) is not None]
             found += [value for value in values if len(value) >= SHORTEST_SECRET]
     return sorted(found, key=len, reverse=True)
+
+
+@functools.lru_cache(maxsize=256)  # a Manifest is equal to itself only
+def _in_environment(manifest: Manifest) -> tuple[str, ...]:
+    found = {
+        value
+        for _, spec in k8s.pod_specs(manifest.body)
+        for key in ("containers", "initContainers", "ephemeralContainers")
+        for container in _mappings(spec.get(key))
+        for entry in _mappings(container.get("env"))
+        if isinstance(name := entry.get("name"), str) and isinstance(value := entry.get("value"), str)
+        if _SECRET.search(name) and not _NAMES_ONE.search(name) and len(value) >= SHORTEST_SECRET
+        if value.lower() not in {"true", "false"}
+    }
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, list):
+        yield from (one for one in value if isinstance(one, Mapping))
 
 
 def _decoded(value: str) -> str | None:

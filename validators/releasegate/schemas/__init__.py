@@ -223,6 +223,10 @@ def _kinds_in(location: locations.Location) -> Iterable[crd.CustomKind]:
 
 
 def _no_kind(manifest: Manifest) -> tuple[Problem, ...]:
+    if "apiVersion" not in manifest.body and "kind" not in manifest.body:
+        said = "missing required fields apiVersion and kind: this is no Kubernetes object"
+        hint = "write both, or leave the file out where only objects belong"
+        return (Problem("", said, hint, None, "required", "write apiVersion and kind"),)
     problems = []
     for field in ("apiVersion", "kind"):
         value = manifest.body.get(field)

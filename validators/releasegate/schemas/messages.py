@@ -54,7 +54,13 @@ def of_errors(errors: Iterable[Any], schema: Mapping[str, Any], body: Any, *, se
     for error in errors:
         for problem in _of_error(error, schema, body, secret=secret):
             problems.setdefault((problem.pointer, problem.keyword, problem.message), problem)
-    return list(problems.values())
+    # A misspelled field that has to be there is unknown and missing: one mistake, told once.
+    misspelled = {
+        (one.pointer.rpartition("/")[0], f"add the field {one.change.rpartition(' to ')[2]}")
+        for one in problems.values()
+        if one.change.startswith("rename field ")
+    }
+    return [one for one in problems.values() if (one.pointer, one.change) not in misspelled]
 
 
 def of_duplicate(duplicate: Duplicate) -> Problem:

@@ -159,6 +159,7 @@ class _Run:
         self.rule_texts: dict[str, str] = {}
         self.named_at: dict[str, str] = {}
         self.told: list[Finding | Unjudged] = []
+        self.outside = False  # promtool opens what a test names, wherever it is
         self._positions: yamlio.Positions | None = None
         self.tests = _list(file.body.get("tests"))
         if file.error is None:
@@ -167,7 +168,7 @@ class _Run:
     @property
     def runs(self) -> bool:
         """Whether there is anything for promtool."""
-        return self.file.error is None and bool(self.tests) and bool(self.rule_texts)
+        return self.file.error is None and bool(self.tests) and bool(self.rule_texts) and not self.outside
 
     # --- what it names ----------------------------------------------------------------------------------------------
 
@@ -187,6 +188,7 @@ class _Run:
         folder = posixpath.dirname(self.file.path)
         path = posixpath.normpath(posixpath.join(folder, pattern))
         if posixpath.isabs(pattern) or path.startswith("../"):
+            self.outside = True
             self._say(
                 f"rule file {pattern!r} is outside the repository",
                 "name a file of the repo, relative to the folder of the test",
@@ -316,12 +318,11 @@ class _Run:
                     place=self._at(self.named_at[path]),
                 )
             if not others:
-                yield Finding(
-                    message=f"the tests of {self.file.path} could not run: {', '.join(broken)} does not load",
-                    help="mend the rule file; its own finding says where",
-                    change="rule file does not load",
+                yield Unjudged(
+                    reason=f"the tests of {self.file.path} could not run: {', '.join(broken)} does not load",
+                    remedy="mend the rule file; its own finding says where",
+                    group=f"{', '.join(broken)} does not load",
                     place=Place(path=self.file.path),
-                    advice=True,
                 )
             return
         for number, texts in said.failures.items():
