@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +26,7 @@ from releasegate.model import (
     Unjudged,
     ValuesFile,
 )
-from releasegate.rulefiles import plain_files, rule_files
+from releasegate.rulefiles import plain_files, read, rule_files
 from releasegate.rules import Evidence, Shared, catalogue
 from releasegate.tools import promtool as programs
 from releasegate.tools import store
@@ -165,7 +167,7 @@ def test_the_examples_of_files_and_tests(which: int, world: World) -> None:
         (config_map(**{"grafana.yaml": "apiVersion: 1\ngroups:\n- orgId: 1\n  rules: [{uid: a, title: alert}]\n"}), 0),
         (config_map(**{"dex.yaml": "groups: [admins, record, alert]\n"}), 0),
         (rule_object("groups: []"), 0),
-        (config_map(**{"rules.yml": GOOD}).replace("metadata:\n", "metadata:\n  labels: {loki_rule: ''}\n"), 0),
+        (config_map(**{"rules.yml": GOOD}).replace("metadata:\n", "metadata:\n  labels: {loki_rule: ''}\n"), 1),
         ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: [groups]\n", 0),
         ("apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: a}\nspec: nothing\n", 0),
     ],
@@ -447,6 +449,77 @@ def test_a_promtool_that_gave_no_answer_is_not_asked_the_same_again(
     assert calls == [1]
 
 
+FLOW = '{groups: [{name: api, rules: [{alert: Down, expr: "up =="}]}]}\n'
+WRITTEN_OTHERWISE = {
+    "flow below a comment": f"# c\n{FLOW}",
+    "flow below a marker": f"---\n{FLOW}",
+    "flow on the line of the marker": f"--- {FLOW}",
+    "groups with an escape": BROKEN.replace("groups", r'"gr\u006fups"'),
+    "groups with a long escape": BROKEN.replace("groups", r'"gr\U0000006fups"'),
+    "groups broken over two lines": '? "gro\\\n  ups"\n: ' + FLOW.removeprefix("{groups: ").replace("}\n", "\n"),
+    "groups as base64": BROKEN.replace("groups", "!!binary Z3JvdXBz"),
+    "alert with an escape": BROKEN.replace("alert", r'"al\x65rt"'),
+    "explicit keys": "? groups # c\n: [{name: api, rules: [{? alert : Down, expr: 'up =='}]}]\n",
+    "an anchor at the key": f"&a {BROKEN}",
+    "an anchor and an alias": BROKEN.replace("- name: api", "- name: &g groups").replace("groups:", "&x groups:", 1),
+    "JSON with an escape": json.dumps(yamlio.load(BROKEN)).replace("groups", r"gr\u006fups"),
+    "a kind above": f"kind: x\n{BROKEN}",
+    "a list in front": f"[]\n---\n{BROKEN}",
+    "an object in front": f"apiVersion: v1\nkind: ConfigMap\n---\n{BROKEN}",
+    "cut off": "# c\n{groups: [{name: api, rules: [{alert: Down, expr: up}]}]\n",
+}
+
+
+@pytest.mark.parametrize("text", WRITTEN_OTHERWISE.values(), ids=WRITTEN_OTHERWISE.keys())
+def test_broken_rules_are_found_however_they_are_written(text: str, world: World) -> None:
+    assert world.findings("prometheus/rules", rendered(config_map(**{"rules.yml": text})))
+    world.file("platform/y.yaml", text)
+    world.shared = None
+    assert world.findings("prometheus/files")
+
+
+def binary(text: bytes) -> str:
+    return config_map().replace("data: {}", f"binaryData: {{rules.yml: {base64.b64encode(text).decode()}}}")
+
+
+def test_rules_in_binary_data_are_judged_and_pictures_are_not(world: World) -> None:
+    found = world.only("prometheus/rules", rendered(binary(BROKEN.encode())))
+    assert "could not parse expression" in found.message
+    assert found.pointer == "/binaryData/rules.yml"
+    for other in (b"\x89PNG groups: alert:", GOOD.encode("utf-16")):
+        assert world.judge("prometheus/rules", rendered(binary(other))) == []
+    broken = binary(b"").replace("{rules.yml: }", "{rules.yml: groups alert, other: 1}")
+    assert world.judge("prometheus/rules", rendered(broken)) == []
+
+
+@pytest.mark.parametrize(
+    ("expr", "what"),
+    [
+        ("up ==", Finding),
+        ("sum(rate({app='a'} |= 'b' [5m])) > 1", Unjudged),
+        ("sum(rate({app='a'} != 'b' [5m])) > 1", Unjudged),
+        ("bytes_rate({app='a'}[5m]) > 1", Unjudged),
+    ],
+)
+def test_of_lokis_rules_only_what_is_logql_is_left_and_said_so(expr: str, what: type, world: World) -> None:
+    text = config_map(**{"rules.yml": GOOD.replace("up == 0", expr)})
+    text = text.replace("metadata:\n", "metadata:\n  labels: {loki_rule: '1'}\n")
+    (found,) = world.judge("prometheus/rules", rendered(text))
+    assert isinstance(found, what)
+    assert what is Finding or "LogQL" in str(found)
+
+
+@pytest.mark.parametrize("length", [100, 20_000])
+def test_a_dashboard_that_holds_both_words_is_no_yaml_to_parse(
+    length: int, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panels = [{"title": "groups", "alert": {"record": r"\u006f"}}] * length
+    monkeypatch.setattr(yamlio, "kept", pytest.fail)
+    text = json.dumps({"panels": panels})
+    assert plain_files(Shared(world.tree).files) == []
+    assert read(text, origin="text") is None
+
+
 # --- plain files --------------------------------------------------------------------------------------------------
 
 
@@ -463,17 +536,54 @@ def test_a_file_of_a_deployed_chart_that_loads_files_is_judged_as_rendered_only(
 
 
 @pytest.mark.parametrize(
+    ("path", "loads", "count"),
+    [
+        ("other/y.yaml", '.Files.Get "rules/api.yaml"', 1),
+        ("other/y.yaml", '.Files.Glob "rules/*.yaml"', 1),
+        ("rules/deep/y.yaml", '.Files.Glob "rules/*.yaml"', 1),
+        ("rules/deep/y.yaml", '.Files.Glob "rules/**.yaml"', 0),
+        ("rules/prod/y.yaml", '.Files.Glob (printf "rules/%s/*.yaml" .Values.env)', 0),
+        ("rules/prod/y.yaml", '.Files.Get (print "rules/" .Values.env "/y.yaml")', 0),
+        ("other/y.yaml", '/* .Files "other/y.yaml" */}}{{ .Files.Get "a" ', 1),
+        ("other/y.yaml", ".Files.Get .Values.other", 1),
+        ("other/y.yaml", ".Files.Get .Values.rules", 0),
+    ],
+)
+def test_a_file_that_no_template_of_its_chart_loads_is_judged(path: str, loads: str, count: int, world: World) -> None:
+    values = "rules: other/y.yaml\n" if loads.endswith("rules") else "other: a\n"
+    world.write(
+        **{
+            f"{CHART}/Chart.yaml": "name: a\n",
+            f"{CHART}/values.yaml": values,
+            f"{CHART}/{path}": BROKEN,
+            f"{CHART}/templates/rules.yaml": f"{{{{ {loads} }}}}",
+        }
+    )
+    assert len(world.findings("prometheus/files", rendered(rule_object(GOOD)))) == count
+
+
+@pytest.mark.parametrize(
+    "note", ['annotations: {summary: "{{ if true }}x{{ end }}"}', "for: 1m # {{ .Values.x }}", "for: 1m # {{ `{{` }}"]
+)
+@pytest.mark.parametrize("chart", ["name: a\n", "name: a\ndependencies: []\n"])
+def test_what_prometheus_fills_in_and_a_comment_make_no_template_of_helm(note: str, chart: str, world: World) -> None:
+    world.write(**{"helm/api/Chart.yaml": chart, "helm/api/alerts/y.yaml": f"{BROKEN}        {note}\n"})
+    assert len(world.findings("prometheus/files")) == 1
+
+
+@pytest.mark.parametrize(
     ("path", "text"),
     [
         ("chart/rules/api.yaml", GOOD.replace("up == 0", 'up{env="{{ .Values.env }}"} == 0').replace("up{", "up {")),
         ("chart/rules/api.yaml", GOOD + "{{ if .Values.more }}\n      - alert: [\n{{ end }}\n"),
         ("chart/templates/rules.yaml", BROKEN),
         ("rules.txt", BROKEN),
-        ("object.yaml", "apiVersion: v1\nkind: ConfigMap\ngroups: []\n---\n" + BROKEN),
+        ("groups.yaml", "apiVersion: v1\nkind: ConfigMap\ngroups: []\n---\nalert: none\n"),
     ],
 )
 def test_what_is_no_plain_rule_file(path: str, text: str, world: World) -> None:
-    world.write(**{"chart/Chart.yaml": "name: a\n", path: text})
+    loads = '{{ tpl (.Files.Get "rules/api.yaml") . }}'
+    world.write(**{"chart/Chart.yaml": "name: a\n", "chart/templates/a.yaml": loads, path: text})
     assert plain_files(Shared(world.tree).files) == []
 
 

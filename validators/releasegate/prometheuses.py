@@ -7,6 +7,7 @@ nothing is said about it.
 
 from __future__ import annotations
 
+import base64
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,13 @@ class MountedFile:
     path: str
     manifest: Manifest
     rendered: Rendered
-    key: str
+    pointer: str
     text: str
+
+    @property
+    def key(self) -> str:
+        """The key that holds it."""
+        return k8s.split(self.pointer)[-1]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -101,6 +107,29 @@ def servers(renders: Iterable[Rendered]) -> list[Server]:
     return found
 
 
+def texts(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield (pointer, text) of each key of a ConfigMap: `data`, and what of `binaryData` is base64 of UTF-8.
+
+    A container sees both as files (https://kubernetes.io/docs/concepts/configuration/configmap/#configmap-object).
+    """
+    for name in ("data", "binaryData"):
+        held = manifest.body.get(name)
+        for key, value in held.items() if isinstance(held, Mapping) else ():
+            text = value if name == "data" else _decoded(value)
+            if isinstance(text, str):
+                yield k8s.join("", name, key), text
+
+
+def _decoded(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        # As Go's decoder: line breaks inside are skipped, nothing else is.
+        return base64.b64decode(re.sub(r"[\r\n]", "", value), validate=True).decode("utf-8-sig")
+    except ValueError:
+        return None  # a picture; or no base64, which schema/valid and the API server refuse
+
+
 def namespace_of(manifest: Manifest, rendered: Rendered) -> str | None:
     """Where the object ends up."""
     return manifest.namespace or rendered.release.namespace
@@ -155,10 +184,10 @@ def _in_pod(
                 unknown.append(path)
                 continue
             inside = str(mount.get("subPath") or "")
-            for name, (holder, owner, key, text) in seen.items():
+            for name, (holder, owner, pointer_of, text) in seen.items():
                 at = path if name == inside else posixpath.join(path, name) if not inside else None
                 if at is not None:
-                    files[at] = MountedFile(at, holder, owner, key, text)
+                    files[at] = MountedFile(at, holder, owner, pointer_of, text)
         yield Server(
             manifest=manifest,
             rendered=rendered,
@@ -196,14 +225,11 @@ def _files_of(
         if held is None:
             return None
         manifest, rendered = held
-        data = manifest.body.get("data")
-        texts = {key: one for key, one in data.items() if isinstance(one, str)} if isinstance(data, Mapping) else {}
+        keys = {k8s.split(at)[-1]: (at, text) for at, text in texts(manifest)}
         items = _mappings(source.get("items"))
-        for key, path in [(str(one.get("key")), str(one.get("path"))) for one in items] or [
-            (key, key) for key in texts
-        ]:
-            if key in texts:
-                made[posixpath.normpath(path)] = manifest, rendered, key, texts[key]
+        for key, path in [(str(one.get("key")), str(one.get("path"))) for one in items] or [(key, key) for key in keys]:
+            if key in keys:
+                made[posixpath.normpath(path)] = manifest, rendered, *keys[key]
     return made
 
 

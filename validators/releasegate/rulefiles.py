@@ -16,6 +16,7 @@ from typing import Any, Literal
 from releasegate import k8s, yamlio
 from releasegate.discover.files import Files, Unreadable
 from releasegate.model import HelmSource, Manifest, Place, Rendered
+from releasegate.prometheuses import texts
 
 Origin = Literal["object", "text", "file"]
 Dialect = Literal["prometheus", "victoriametrics"]
@@ -40,11 +41,16 @@ _RULE_EXTRAS: Mapping[Dialect, frozenset[str]] = {
     "victoriametrics": frozenset({"debug", "update_entries_limit"}),
 }
 SUFFIXES = (".yaml", ".yml", ".rules", ".rule", ".json")
-_LOOKS_LIKE_GROUPS = re.compile(r"^[ \t]*[\"']?groups[\"']?[ \t]*:", re.MULTILINE)
-_LOOKS_LIKE_RULE = re.compile(r"^[ \t]*(?:- )?[ \t]*[\"']?(?:alert|record)[\"']?[ \t]*:", re.MULTILINE)
-_LOOKS_LIKE_KEY = re.compile(r"\b(?:alert|record)[\"']?[ \t]*:")
-_HEAD = 4096
-_LOKI = "loki_rule"  # the label by which Grafana's sidecar gives a ConfigMap to Loki's ruler
+# Without these words no text has such keys, unless it writes letters as escapes or as base64.
+_GROUPS = re.compile(r"\bgroups\b")
+_NAMED = re.compile(r"\b(?:alert|record)\b")
+_WRITTEN_OTHERWISE = re.compile(
+    r"\\(?:(?:x|u00|U000000)[67][0-9A-Fa-f]|[\r\n\x85\u2028\u2029])|!\S{0,100}(?:binary|%)|^%TAG", re.MULTILINE
+)
+# Where a text is no YAML, what it was meant to be: keys of a block, a flow mapping, `? key` or `&anchor key`.
+_KEY_STARTS = r"(?:^|(?<=[{,]))[ \t]*(?:[-?][ \t]+)*(?:&\S+[ \t]+)?"
+_MEANT_GROUPS = re.compile(rf"{_KEY_STARTS}[\"']?groups[\"']?[ \t]*(?::|$)", re.MULTILINE)
+_MEANT_RULE = re.compile(rf"{_KEY_STARTS}[\"']?(?:alert|record)[\"']?[ \t]*(?::|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -191,15 +197,10 @@ def _of(manifest: Manifest, rendered: Rendered | None) -> Iterator[RuleFile]:
 
 
 def _of_config_map(manifest: Manifest, rendered: Rendered | None) -> Iterator[RuleFile]:
-    data = manifest.body.get("data")
-    labels = manifest.metadata.get("labels")
-    if not isinstance(data, Mapping) or (isinstance(labels, Mapping) and _LOKI in labels):
-        return
-    for key, text in data.items():
-        if isinstance(text, str):
-            found = read(text, origin="text")
-            if found is not None:
-                yield _at(found, manifest, rendered, k8s.join("/data", key))
+    for pointer, text in texts(manifest):
+        found = read(text, origin="text")
+        if found is not None:
+            yield _at(found, manifest, rendered, pointer)
 
 
 def _at(found: RuleFile, manifest: Manifest, rendered: Rendered | None, pointer: str) -> RuleFile:
@@ -218,23 +219,21 @@ def _at(found: RuleFile, manifest: Manifest, rendered: Rendered | None, pointer:
 
 def read(text: str, *, origin: Origin, path: str | None = None) -> RuleFile | None:
     """Read a text that may be a rule file; None when it is none. One that was meant to be one has its `error`."""
-    if "groups" not in text or not _may_hold_rules(text):
+    if not _may_hold_rules(text):
         return None
-    try:
-        documents = yamlio.documents(text)
-    except yamlio.YamlError as error:
-        if _LOOKS_LIKE_GROUPS.search(text) is None or _LOOKS_LIKE_RULE.search(text) is None:
+    documents = yamlio.kept(text)
+    if isinstance(documents, yamlio.YamlError):
+        if _MEANT_GROUPS.search(text) is None or _MEANT_RULE.search(text) is None:
             return None
-        return RuleFile(origin=origin, text=text, groups=(), path=path, error=error)
-    if not documents or not any(holds_rules(document.value) for document in documents):
+        return RuleFile(origin=origin, text=text, groups=(), path=path, error=documents)
+    if not any(holds_rules(document.value) for document in documents):
         return None
+    # Prometheus reads the first document, whatever that is: promtool says what it makes of it.
     first = documents[0].value
     groups = _list(first.get("groups")) if isinstance(first, Mapping) else ()
-    if not isinstance(first, Mapping) or "kind" in first:
-        return None  # a Kubernetes object in front: not what Prometheus reads
     return RuleFile(
         origin=origin,
-        text=_for_prometheus(text, first, groups),
+        text=_for_prometheus(text, first, groups) if isinstance(first, Mapping) else text,
         groups=groups,
         path=path,
         rest=documents[1].line if len(documents) > 1 else None,
@@ -243,9 +242,19 @@ def read(text: str, *, origin: Origin, path: str | None = None) -> RuleFile | No
 
 
 def _may_hold_rules(text: str) -> bool:
-    """Whether it is worth reading: dashboards hold both words, and megabytes."""
-    groups = _LOOKS_LIKE_GROUPS.search(text) is not None or (text.lstrip()[:1] == "{" and "groups" in text[:_HEAD])
-    return groups and _LOOKS_LIKE_KEY.search(text) is not None
+    """Whether it is worth parsing: never False for a text that `holds_rules`, however its keys are written.
+
+    Dashboards hold both words, and megabytes, and are JSON: their keys are read by the faster reader.
+    """
+    groups, named = _GROUPS.search(text) is not None, _NAMED.search(text) is not None
+    if not (groups and named) and _WRITTEN_OTHERWISE.search(text) is None:
+        return False
+    if text.lstrip()[:1] == "{":
+        try:
+            return "groups" in json.loads(text)
+        except (ValueError, RecursionError):
+            return True
+    return True
 
 
 def _for_prometheus(text: str, document: Mapping[str, Any], groups: Sequence[Any]) -> str:
@@ -272,10 +281,14 @@ def _without_extras(group: Any, dialect: Dialect) -> Any:
 
 # --- plain files --------------------------------------------------------------------------------------------------
 
-# What only Helm understands: such a file is a template, whatever its folder.
+# What only Helm understands. `if`, `range`, `with` and raw strings are Prometheus' own as well.
+_ONLY_HELM = re.compile(r"\{\{[^}]*(?:\.(?:Values|Release|Chart|Capabilities|Files)\b|\binclude\b|[`\"][^`\"}]*\{\{)")
 _OF_HELM = re.compile(
-    r"\{\{[^}]*(?:\.(?:Values|Release|Chart|Capabilities|Files)\b|\binclude\b|`|\"\{\{)|\{\{-?\s*(?:if|range|with)\s"
+    rf"{_ONLY_HELM.pattern}|^[ \t]*\{{\{{-?[ \t]*(?:if|range|with)[ \t]",
+    re.MULTILINE,
 )
+_LOADS = re.compile(r"\.Files\b")
+_BORROWS = re.compile(r"^dependencies:|^type:[ \t]*library", re.MULTILINE)
 
 
 def plain_files(files: Files) -> list[RuleFile]:
@@ -289,14 +302,49 @@ def plain_files(files: Files) -> list[RuleFile]:
         except Unreadable:
             continue  # told by the rule that loads it
         made = read(text, origin="file", path=path)
-        if made is not None and not (_OF_HELM.search(text) and _in_chart(path, files)):
+        if made is not None and not (_is_template(made) and _may_be_filled_in(path, files)):
             found.append(made)
     return found
 
 
-def _in_chart(path: str, files: Files) -> bool:
+def _is_template(file: RuleFile) -> bool:
+    """Whether Helm has to fill it in: by its values (comments say nothing), or by its lines where it is no YAML."""
+    if file.error is not None:
+        return _OF_HELM.search(file.text) is not None
+    return any(_ONLY_HELM.search(text) for text in _strings_within(file.groups))
+
+
+def _strings_within(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key)
+            yield from _strings_within(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings_within(item)
+
+
+def _may_be_filled_in(path: str, files: Files) -> bool:
+    """Whether it is in a chart that loads files, or that borrows templates which may."""
     parts = path.split("/")
-    return any("/".join([*parts[:depth], "Chart.yaml"]) in files for depth in range(len(parts)))
+    for depth in range(len(parts)):
+        chart = "/".join(parts[:depth])
+        about = f"{chart}/Chart.yaml".lstrip("/")
+        if about in files and (
+            loads_files(chart, files)
+            or files.mentions(about, _BORROWS)
+            or f"{chart}/requirements.yaml".lstrip("/") in files
+        ):
+            return True
+    return False
+
+
+def loads_files(chart: str, files: Files) -> bool:
+    """Whether a template of the chart, or of a chart inside it, uses `.Files`."""
+    below = files.below(chart or ".")
+    return any("/templates/" in f"/{path}" and files.mentions(path, _LOADS) for path in below)
 
 
 # --- where a rule is written --------------------------------------------------------------------------------------

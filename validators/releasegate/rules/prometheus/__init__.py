@@ -17,6 +17,9 @@ from releasegate.tools import promtool, store
 SHOWN = 160
 _IN_RULE = re.compile(r'(label|annotation) "((?:[^"\\]|\\.)*)": ')
 _UNKNOWN_FIELD = re.compile(r"field (\S+) not found in type rulefmt\.(\S+)")
+_LOKI = "loki_rule"  # the label by which Grafana's sidecar gives a ConfigMap to Loki's ruler
+# https://grafana.com/docs/loki/latest/query/: line filters and functions that PromQL has not.
+_OF_LOGQL = re.compile(r"\}\s*!(?:=|~|>)|\b(?:bytes_over_time|bytes_rate|rate_counter|first_over_time)\s*\(")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`', re.DOTALL)
 
 
@@ -90,7 +93,8 @@ def _problem(
         )
     unknown = _UNKNOWN_FIELD.search(message)
     if unknown is not None:
-        what = "a group" if "Group" in unknown[2] else "a rule"
+        of_file = unknown[2].endswith("Groups")
+        what = "a rule file" if of_file else "a group" if "Group" in unknown[2] else "a rule"
         holder, at = _holder(unknown[1], unknown[2], rules)
         if holder is not None:
             rule, inside = holder, at
@@ -145,18 +149,25 @@ def _holder(field: str, kind: str, rules: Sequence[Rule]) -> tuple[Rule | None, 
     return (holders[0], k8s.join("", field)) if len(holders) == 1 else (None, "")
 
 
+def _is_logql(file: RuleFile, expression: str) -> bool:
+    """Whether an expression has what PromQL has not: `|` outside of strings; for Loki's own files, its other words.
+
+    A PrometheusRule is no place for LogQL.
+    """
+    bare = _QUOTED.sub("", expression)
+    if file.origin == "object":
+        return False
+    labels = file.manifest.metadata.get("labels") if file.manifest is not None else None
+    for_loki = isinstance(labels, Mapping) and _LOKI in labels
+    return "|" in bare or (for_loki and _OF_LOGQL.search(bare) is not None)
+
+
 def _other_language(file: RuleFile, rule: Rule, message: str) -> bool:
     """Whether what is refused may be right where it is loaded: MetricsQL of a VMRule, LogQL of a ConfigMap."""
     expression = rule.body.get("expr") if isinstance(rule.body, Mapping) else None
     if file.dialect == "victoriametrics":
         return "could not parse expression" in message or _IN_RULE.match(message) is not None
-    # `|` stands nowhere in PromQL but in strings; a PrometheusRule is no place for LogQL.
-    return (
-        file.origin != "object"
-        and "could not parse expression" in message
-        and isinstance(expression, str)
-        and "|" in _QUOTED.sub("", expression)
-    )
+    return "could not parse expression" in message and isinstance(expression, str) and _is_logql(file, expression)
 
 
 # --- equal rules --------------------------------------------------------------------------------------------------
@@ -249,7 +260,7 @@ def _mounted_together(files: Iterable[RuleFile], evidence: Evidence) -> Iterator
             continue  # prometheus/config says so
         patterns = body.get("rule_files") if isinstance(body, Mapping) else None
         loaded = {
-            (id(one.manifest), k8s.join("/data", one.key))
+            (id(one.manifest), one.pointer)
             for pattern in (patterns if isinstance(patterns, list) else ())
             for one in server.matches(str(pattern)) or ()
         }
@@ -406,6 +417,15 @@ def _place_of_file(file: RuleFile) -> Place | None:
 
 def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def subjects_of(files: Iterable[RuleFile]) -> list[Rule | RuleFile]:
+    """Every rule of the files; a text without any in its first document, or that cannot be read, counts as one."""
+    found: list[Rule | RuleFile] = []
+    for file in files:
+        rules = file.rules()
+        found += [file] if file.error is not None or (file.origin != "object" and not rules) else rules
+    return found
 
 
 # --- the program ---------------------------------------------------------------------------------------------------

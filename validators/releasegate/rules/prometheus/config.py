@@ -9,7 +9,7 @@ from typing import Any
 
 from releasegate import k8s, yamlio
 from releasegate.model import Finding, Kind, Manifest, Rendered, Scope, Unjudged
-from releasegate.prometheuses import MountedFile, Server, servers, version_of
+from releasegate.prometheuses import MountedFile, Server, servers, texts, version_of
 from releasegate.rulefiles import read, rule_files
 from releasegate.rules import Evidence, rule
 from releasegate.rules.prometheus import sources
@@ -69,37 +69,32 @@ class ConfigFile:
 
     manifest: Manifest
     rendered: Rendered
-    key: str
+    pointer: str
     text: str
+
+    @property
+    def key(self) -> str:
+        """The name of the file."""
+        return k8s.split(self.pointer)[-1]
 
     @property
     def name(self) -> str:
         """For messages."""
         return f"{self.key} of ConfigMap {self.manifest.name}"
 
-    @property
-    def pointer(self) -> str:
-        """Where it stands in the manifest."""
-        return k8s.join("/data", self.key)
-
 
 def configs(evidence: Evidence) -> Sequence[ConfigFile | Server]:
     """Every prometheus.yml in the render, and every Prometheus that says its version."""
     found: list[ConfigFile | Server] = [
-        ConfigFile(manifest, rendered, key, text)
+        ConfigFile(manifest, rendered, pointer, text)
         for rendered in evidence.rendered
         for manifest in rendered.manifests
         if manifest.kind == "ConfigMap"
-        for key, text in _texts(manifest)
-        if _is_config(key, text)
+        for pointer, text in texts(manifest)
+        if _is_config(k8s.split(pointer)[-1], text)
     ]
     found += [one for one in servers(evidence.rendered) if one.version is not None]
     return found
-
-
-def _texts(manifest: Manifest) -> list[tuple[str, str]]:
-    data = manifest.body.get("data")
-    return [(key, text) for key, text in data.items() if isinstance(text, str)] if isinstance(data, Mapping) else []
 
 
 def _is_config(key: str, text: str) -> bool:
@@ -252,7 +247,7 @@ def _rule_files(file: ConfigFile, running: Sequence[Server], evidence: Evidence)
                     help=f"add {one.path!r}, or a pattern that matches it, to `rule_files`",
                     change=f"{one.key} of {one.manifest.name} is not loaded",
                     manifest=one.manifest,
-                    pointer=k8s.join("/data", one.key),
+                    pointer=one.pointer,
                 )
 
 

@@ -8,15 +8,12 @@ from typing import Any
 from releasegate.model import Finding, Kind, Scope, Unjudged
 from releasegate.rulefiles import Rule, RuleFile, rule_files
 from releasegate.rules import Evidence, rule
-from releasegate.rules.prometheus import judge, loaded_together
+from releasegate.rules.prometheus import judge, loaded_together, subjects_of
 
 
 def rules_of(evidence: Evidence) -> Sequence[Rule | RuleFile]:
     """Every rule in the render of the environment; a rule file that cannot be read counts as one."""
-    found: list[Rule | RuleFile] = []
-    for file in rule_files(evidence.rendered):
-        found += [file] if file.error is not None else file.rules()
-    return found
+    return subjects_of(rule_files(evidence.rendered))
 
 
 @rule(scope=Scope.ENVIRONMENT, kind=Kind.FACT, subjects=rules_of, together=True)
@@ -24,7 +21,7 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     """Prometheus loads every rule that is rendered, and no two of them are the same.
 
     Judged by promtool (`check rules --lint=all --lint-fatal`): PrometheusRule and VMRule objects, and each key of a
-    ConfigMap that holds groups of rules. Two rules are the same when name and labels are equal and one Prometheus loads
+    ConfigMap that holds groups of rules (`binaryData` too; LogQL is not judged, and said so). Two rules are the same when name and labels are equal and one Prometheus loads
     both: from one file, or from PrometheusRules that its selectors cannot tell apart; of recording rules with different
     expressions that is advice. `[prometheus] require` in
     releasegate.toml says what every alert must have: `severity` (a label), `runbook` (the annotation `runbook_url`),
