@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ GOOD = textwrap.dedent(RULE.doc.split("Good:", 1)[1]).lstrip("\n")
 GATE = ".github/workflows/releasegate.yml"
 LINT = "on: [push]\njobs:\n  lint:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: acme/lint@v1\n"
 CHECK = 'releasegate check --base "$BASE"'
+BASE = "${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}"
 SHA = "11bd71901bbe5b1630ceea73d27597364c9af683"
 
 
@@ -75,7 +77,6 @@ def test_the_good_example_of_the_page_is_good_and_the_bad_one_bad(tmp_path: Path
         "pin actions/checkout@v4",
         "do not persist the credentials",
         "let it count",
-        "pass --base",
     }
 
 
@@ -138,11 +139,9 @@ def test_the_good_example_of_the_page_is_good_and_the_bad_one_bad(tmp_path: Path
         (replaced(CHECK, f"{CHECK} --shard 1/4"), "join the shards", ""),
         (replaced(CHECK, f"{CHECK} || true"), "let it count", "|| true"),
         (replaced(CHECK, f"{CHECK} || echo failed"), "let it count", "|| echo"),
-        (replaced(CHECK, f"{CHECK}; true"), "let it count", "; true"),
         (replaced(CHECK, f"{CHECK} | tee log"), "let it count", "| tee"),
+        (replaced(BASE, "HEAD"), "pass the target branch to --base", "run:"),
         (running(f"set +e\n{CHECK}\necho done"), "let it count", "run: |"),
-        (running(f"if {CHECK}; then echo fine; fi"), "let it count", "run: |"),
-        (running(f'[ -z "$BASE" ] && exit 0\n{CHECK}'), "let it count", "run: |"),
         (replaced(CHECK, "make gate"), None, None),
     ],
 )
@@ -175,16 +174,15 @@ def test_one_fault_is_one_finding_on_its_line(tmp_path: Path, text: str, change:
         with_job("if: success()"),
         with_job("continue-on-error: false"),
         with_step("if: always()"),
-        with_step("shell: bash").replace(CHECK, f"{CHECK} | tee log"),
         replaced(CHECK, f'{CHECK} --github --summary "$GITHUB_STEP_SUMMARY" . # a comment'),
-        replaced(CHECK, f"{CHECK} || exit 1"),
-        replaced(CHECK, "uvx releasegate==1.0 check --base ${{ github.event.pull_request.base.sha }}"),
-        replaced(CHECK, "python -m releasegate check --base=origin/main"),
-        running(f"releasegate tools install\n{CHECK} \\\n  --github\necho done"),
-        running(f"pip install releasegate && {CHECK}"),
-        running(f"{CHECK} > report.txt 2>&1"),
+        with_step("shell: bash"),
+        with_step("working-directory: ."),
+        with_step("name: judge").replace("BASE: ${{", "CI: true\n          BASE: ${{"),
+        replaced(CHECK, "releasegate check --base ${{ github.event.pull_request.base.sha }}"),
+        replaced(CHECK, "releasegate check --base=origin/main"),
+        replaced(CHECK, 'releasegate check --base "origin/${{ github.base_ref }}"'),
+        running(f"set -euo pipefail\n{CHECK} \\\n  --github"),
         replaced(f"run: {CHECK}", f"uses: acme/releasegate@{SHA}"),
-        replaced(f"run: {CHECK}", "uses: ./.github/actions/releasegate"),
         replaced("fetch-depth: 0", "ref: ${{ github.sha }}"),
     ],
 )
@@ -214,6 +212,7 @@ jobs:
       - uses: actions/checkout@{SHA}
         with: {{fetch-depth: 0, persist-credentials: false}}
       - run: {CHECK} --shard ${{{{ matrix.part }}}}/2 --json report.json
+        env: {{BASE: "{BASE}"}}
   gate:
     needs: shard
     if: always()
@@ -385,9 +384,174 @@ def test_a_step_of_which_nothing_can_be_said_is_not_judged(tmp_path: Path) -> No
     judged = verdict(tmp_path, gate=running(f'if [ -n "$BASE" ]; then\n  {CHECK}\nfi'))
     assert judged.outcome is Outcome.NOT_EVALUATED
     (one,) = judged.unjudged
-    assert "inside a condition" in one.reason
+    assert "cannot be read as the one command" in one.reason
     assert one.place is not None
     assert one.place.line is not None
+
+
+SHOP = (Path(__file__).parents[2] / "fixtures/repos/shop" / GATE).read_text(encoding="utf-8")
+RUN = '      - run: releasegate check --base "$BASE" --github --summary "$GITHUB_STEP_SUMMARY"\n'
+ENV = f"        env:\n          BASE: {BASE}\n"
+C = CHECK
+
+
+def step(script: str, extra: str = "") -> str:
+    assert SHOP.count(RUN) == 1
+    return SHOP.replace(RUN, f"      - run: |\n{textwrap.indent(script, ' ' * 10)}\n{extra}")
+
+
+def edited(old: str, new: str) -> str:
+    assert old in SHOP
+    return SHOP.replace(old, new, 1)
+
+
+def in_job(line: str) -> str:
+    return edited("    timeout-minutes: 10\n", f"    timeout-minutes: 10\n    {line}\n")
+
+
+def other(on: str, job: str) -> str:
+    return f"on: {on}\npermissions: {{contents: read}}\njobs:\n{job}    runs-on: u\n    steps:\n      - run: 'true'\n"
+
+
+SCRIPTS = """exec true@C|shopt -uo errexit@C@true|builtin set +e@C@true|eval "set +e"@C@true|(@C@) OR true|f() (@C@)|true OR@C\
+|: <<'--'@C@--|: <<\\EOF@C@EOF|sh -c true C|find . -maxdepth 0 -exec C \\;|xargs -r -a /dev/null C\
+|releasegate() { true; }@C|releasegate() {@  true@}@C|shopt -s expand_aliases@alias releasegate=true@C|coproc C\
+|exit 00@C|trap 'exit  0' EXIT@C|trap 'exec true' EXIT@C|releasegate check docs --base "$BASE"\
+|releasegate check /tmp/good --base "$BASE"|CI= C|export CI=false@C|env -u CI C|cd docs@C|git checkout "$BASE"@C\
+|BASE=HEAD@C|releasegate check --base "$GITHUB_SHA^0"|releasegate check --base "$(git rev-parse HEAD)"\
+|PATH=./bin:$PATH@C|export PATH=./bin:$PATH@C|cat <(C)|! ! C|C && true|releasegate --version check --base x\
+|bash -c 'exit 0' C|export PYTHONPATH=.@C|X=releasegate@: check|[[ 1 ]] OR C|C; true|C OR exit $((0))|C OR exit 00\
+|C OR exit $X|releasegate check --base a --base HEAD|C --unknown|C --summary $X|C > x|set +e@C|C --kubernetes 1.30\
+|C --summary ${{ github.head_ref }}|if C; then echo fine; fi|[ -z "$BASE" ] && exit 0@C|python -m releasegate check --base x"""
+CHECKOUT = "          fetch-depth: 0\n"
+ATTACKS: dict[str, dict[str, str]] = {
+    **{
+        one: {"gate": step(one.replace("@", "\n").replace("C OR", f"{C} OR").replace("OR", "||"))}
+        for one in (re.sub(r"\bC(?=$|[ ;@)])(?!I)", lambda _: C, one) for one in SCRIPTS.split("|"))
+    },
+    **{
+        f"shell {one}": {"gate": step(C, f"        shell: {one}\n")}
+        for one in ("true {0}", "cat {0}", "bash -n -e {0}", "bash -e {0} || true", "echo -e {0}", "python {0}")
+    },
+    "default shell": {"gate": edited("jobs:\n", "defaults:\n  run:\n    shell: cat {0}\n\njobs:\n")},
+    "folder": {"gate": step(C, "        working-directory: docs\n")},
+    "default folder": {"gate": edited("jobs:\n", "defaults:\n  run:\n    working-directory: docs\n\njobs:\n")},
+    "job's shell": {"gate": in_job("defaults: {run: {shell: 'cat {0}'}}")},
+    "defaults expression": {"gate": in_job("defaults: ${{ fromJSON('{}') }}")},
+    "base sha": {"gate": edited(BASE, "${{ github.sha }}")},
+    "base or sha": {"gate": edited(BASE, "${{ github.event.pull_request.base.sha || github.sha }}")},
+    "base head": {"gate": edited(BASE, "HEAD")},
+    "base function": {"gate": edited(BASE, "${{ format('{0}', github.sha) }}")},
+    "no base": {"gate": edited(ENV, "")},
+    "fork unpinned": {"gate": edited(RUN + ENV, "      - uses: evil/releasegate@main\n")},
+    "other repository": {"gate": edited(RUN + ENV, f"      - uses: evil/x/releasegate@{SHA}\n")},
+    "action's base": {"gate": edited(RUN + ENV, f"      - uses: a/releasegate@{SHA}\n        with: {{base: HEAD}}\n")},
+    "action's root": {"gate": edited(RUN + ENV, f"      - uses: a/releasegate@{SHA}\n        with: {{root: docs}}\n")},
+    "missing action": {"gate": edited(RUN + ENV, "      - uses: ./.github/actions/releasegate\n")},
+    "missing workflow": {
+        "gate": "on: [pull_request, merge_group]\npermissions: {contents: read}\njobs:\n  gate:\n"
+        "    uses: ./.github/workflows/sub/releasegate.yml\n"
+    },
+    "idle workflow": {
+        "gate": "on: workflow_call\npermissions: {contents: read}\njobs:\n  x:\n    runs-on: u\n    steps: [{run: 'true'}]\n",
+        "g": "on: [pull_request, merge_group]\npermissions: {contents: read}\njobs:\n  gate:\n"
+        "    uses: ./.github/workflows/releasegate.yml\n",
+    },
+    **{
+        f"env {one}": {"gate": in_job(f"env: {{{one}}}")}
+        for one in (
+            "CI: \"${{ '' }}\"",
+            "CI: off",
+            "CI: 'no'",
+            "PATH: './bin:/usr/bin'",
+            "PYTHONPATH: .",
+            "BASH_ENV: ./x.sh",
+            "HOME: ./home",
+            "PYTHONHOME: .",
+            "RELEASEGATE_TOOL_SECONDS: '0'",
+            "GIT_DIR: /tmp/x",
+            "LD_PRELOAD: ./x.so",
+        )
+    },
+    "env expression": {"gate": in_job("env: ${{ fromJSON('{}') }}")},
+    "container env": {"gate": in_job("container: {image: x, env: {PATH: ./bin}}")},
+    "GITHUB_PATH": {"gate": edited("releasegate tools install", "echo ./bin >> $GITHUB_PATH")},
+    **{
+        f"checkout {one}": {"gate": edited(CHECKOUT, f"{CHECKOUT}          {one}\n")}
+        for one in (
+            "ref: ${{ github.event.pull_request.base.sha || github.sha }}",
+            "ref: ${{ 'main' || github.sha }}",
+            "repository: ${{ true && 'evil/x' || github.repository }}",
+            "path: sub",
+            "path: .\n          ref: main",
+        )
+    },
+    "Checkout": {"gate": edited(CHECKOUT, f"{CHECKOUT}          ref: main\n").replace("actions/ch", "Actions/ch")},
+    **{
+        f"same name on {one}": {"gate": SHOP, "other": other(one, "  gate:\n")}
+        for one in ("pull_request", "workflow_dispatch", "pull_request_target", "pull_request_review", "create")
+    },
+    "name expression": {"gate": SHOP, "other": other("push", "  x:\n    name: ${{ 'gate' }}\n")},
+    "name of a matrix": {
+        "gate": SHOP,
+        "other": other("push", "  x:\n    name: ${{ matrix.n }}\n    strategy: {matrix: {n: [gate]}}\n"),
+    },
+    "join that says": {
+        "gate": edited("  gate:\n", "  real:\n")
+        + "  gate:\n    needs: real\n    if: always()\n    runs-on: u\n    steps:\n"
+        '      - run: echo "${{ needs.real.result }} is not success"\n'
+    },
+    "join that looks": {
+        "gate": edited("  gate:\n", "  real:\n")
+        + "  gate:\n    needs: real\n    if: always()\n    runs-on: u\n    steps:\n"
+        "      - if: contains(needs.*.result, 'success')\n        run: 'true'\n"
+    },
+    "join of another": {
+        "gate": edited("  gate:\n", "  real:\n")
+        + "  x:\n    needs: real\n    if: always()\n    runs-on: u\n    steps: [{run: 'true'}]\n"
+        "  gate:\n    needs: x\n    if: always()\n    runs-on: u\n    steps:\n"
+        '      - run: test "${{ needs.x.result }}" = success\n'
+    },
+    "job if": {"gate": in_job("if: ${{ !cancelled() && false }}")},
+    "job if no": {"gate": in_job("if: no")},
+    "step if": {"gate": step(C, "        if: ${{ !cancelled() && false }}\n")},
+    "negated branch": {"gate": edited("  pull_request:\n", '  pull_request: {branches: ["**", "!main"]}\n')},
+    "other branch": {"gate": edited("  pull_request:\n", "  pull_request: {branches: [dev]}\n")},
+    "types": {"gate": edited("  pull_request:\n", "  pull_request: {types: opened}\n")},
+    "merge_group types": {"gate": edited("  merge_group:\n", "  merge_group: {types: [destroyed]}\n")},
+    "merge_group branches": {"gate": edited("  merge_group:\n", '  merge_group: {branches: ["**", "!main"]}\n')},
+    "merge key": {"gate": edited("  gate:\n", "  gate: &g\n") + "  other:\n    <<: *g\n    name: o\n"},
+    "tab": {"gate": edited("name: releasegate\n", "name: releasegate\n\ttab: 1\n")},
+    "strategy": {"gate": in_job('strategy: ${{ fromJSON(\'{"matrix":{"a":[]}}\') }}')},
+}
+
+
+@pytest.mark.parametrize("texts", ATTACKS.values(), ids=ATTACKS)
+def test_a_gate_that_cannot_fail_does_not_pass(tmp_path: Path, texts: dict[str, Any]) -> None:
+    judged = verdict(tmp_path, branch="main", **texts)
+    assert judged.outcome in {Outcome.FAILED, Outcome.NOT_EVALUATED}
+    assert verdict(tmp_path / "clean", branch="main", gate=SHOP).outcome is Outcome.PASSED
+
+
+ACTION = f"runs:\n  using: composite\n  steps:\n    - run: {CHECK}\n      shell: bash\n"
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome"),
+    [
+        (ACTION, Outcome.PASSED),
+        (ACTION.replace("bash", "cat {0}"), Outcome.NOT_EVALUATED),
+        (ACTION.replace(CHECK, f"{CHECK} || true"), Outcome.FAILED),
+        (ACTION.replace(CHECK, '"true"'), Outcome.FAILED),
+        (ACTION.replace("composite", "node20"), Outcome.FAILED),
+    ],
+)
+def test_a_local_action_is_followed(tmp_path: Path, action: str, outcome: Outcome) -> None:
+    path = tmp_path / ".github/actions/releasegate/action.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text(action, encoding="utf-8")
+    text = replaced(f"run: {CHECK}", "uses: ./.github/actions/releasegate")
+    assert verdict(tmp_path, gate=text).outcome is outcome
 
 
 def test_a_narrowed_step_beside_a_whole_one_is_an_extra(tmp_path: Path) -> None:

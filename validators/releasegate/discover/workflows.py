@@ -1,4 +1,4 @@
-"""GitHub Actions workflows as GitHub reads them, and what the shell makes of a step's commands.
+"""GitHub Actions workflows as GitHub reads them, and the one command of a step.
 
 Sources: docs.github.com "Workflow syntax for GitHub Actions" and "Troubleshooting required status checks"; actions/runner
 for what its reader refuses (a key twice, a second document). `on` is a key, not the boolean that YAML 1.1 makes of it.
@@ -7,7 +7,6 @@ for what its reader refuses (a key twice, a second document). `on` is a key, not
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from releasegate import yamlio
 
 FOLDER = ".github/workflows"
+_MERGE_KEY = re.compile(r"^[ \t-]*<<[ \t]*:[ \t]*\[?[ \t]*\*", re.MULTILINE)
 _ON = ("on", "true")  # yamlio reads as Kubernetes does, where a plain `on` is true
 
 
@@ -113,12 +113,9 @@ def read(path: str, text: str) -> Workflow | Broken:
         return Broken(path, f"not YAML: {error.message}", "mend the YAML at this line", error.line, error.column)
     if not documents:
         return Broken(path, "it holds nothing", "write a workflow, or remove the file", empty=True)
+    if (refused := _refused(path, text, documents)) is not None:
+        return refused
     first = documents[0]
-    if len(documents) > 1:
-        return Broken(path, "a second document begins here", "keep one workflow in a file", documents[1].line)
-    for line, message in first.problems:
-        if message.startswith("duplicate key"):
-            return Broken(path, message, "keep one of the two", first.line + line - 1)
     body = first.value
     if not isinstance(body, Mapping):
         return Broken(path, "it is no mapping", "write `on:` and `jobs:`", first.line)
@@ -133,6 +130,34 @@ def read(path: str, text: str) -> Workflow | Broken:
         return Broken(path, f"job {wrong} is no mapping", "write `runs-on:` and `steps:` below it", where)
     made = tuple(Job(name, job, tuple(_steps(name, job))) for name, job in jobs.items())
     return Workflow(path, body, _triggers(next(body[key] for key in _ON if key in body)), made, positions)
+
+
+def _refused(path: str, text: str, documents: Sequence[yamlio.Document]) -> Broken | None:
+    """What is YAML, and yet GitHub's reader refuses it."""
+    if merged := _MERGE_KEY.search(text):  # docs.github.com: anchors and aliases, no merge keys
+        line = text.count("\n", 0, merged.end()) + 1
+        return Broken(path, "`<<` merges a mapping, and GitHub reads no merge keys", "write the keys out", line)
+    first = documents[0]
+    if len(documents) > 1:
+        return Broken(path, "a second document begins here", "keep one workflow in a file", documents[1].line)
+    for line, message in first.problems:
+        if message.startswith("duplicate key"):
+            return Broken(path, message, "keep one of the two", first.line + line - 1)
+    return None
+
+
+def composite(path: str, text: str) -> Workflow | None:
+    """Read the metadata of a composite action as a workflow of one job, `runs`; None where it is none that can be read."""
+    try:
+        documents, positions = yamlio.documents(text), yamlio.positions(text)
+    except yamlio.YamlError:
+        return None
+    body = documents[0].value if documents else None
+    runs = body.get("runs") if isinstance(body, Mapping) else None
+    if not isinstance(runs, Mapping) or runs.get("using") != "composite":
+        return None
+    steps = (Step(step.body, ("runs", *step.at[2:])) for step in _steps("runs", runs))
+    return Workflow(path, {}, {}, (Job("runs", runs, tuple(steps)),), positions)
 
 
 def _steps(job: str, body: Mapping[str, Any]) -> Iterator[Step]:
@@ -164,198 +189,102 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(one)
 
 
-# --- what a step's commands do --------------------------------------------------------------------------------------
+# --- the one command of a step --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One `releasegate SUBCOMMAND …` in a script: its `arguments`, and what makes its exit code not count.
+    """The use of releasegate in a step's script.
 
-    `faults` are sentences ("`|| true` behind it throws its exit code away"); `unclear` says why nothing can be said.
+    Where it is the script's one command, `arguments` are its words, without quotes, with the expressions in them. Else
+    `fault` is a sentence that says how its exit code is lost, or `unclear` says that nothing is known.
     """
 
     subcommand: str
-    arguments: tuple[str, ...]
-    faults: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    fault: str | None = None
     unclear: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One simple command: the operator in front of it, its words, the operator behind it."""
-
-    before: str
-    words: tuple[str, ...]
-    after: str
-
-
-_REDIRECTION = re.compile(r"\d?[<>]&\d|(?:&|\d)?>>?\s*(?:\"[^\"]*\"|'[^']*'|[^\s|&;()<>\"']+)")
-_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
-_OPENING = {"if", "for", "while", "until", "case", "{", "select", "function"}
-_CLOSING = {"fi", "done", "esac", "}"}
-_TESTING = {"if", "elif", "while", "until", "!"}
-_SILENT = {"echo", "printf", "cat", "grep", "true", ":", "export", "which"}
-_NOTHING = {"true", ":"}
+# An allow-list: a word of other characters is not read. Expressions without strings, braces and calls of functions.
+_PLAIN = r"[\w./:=@%+,*-]"
+_VALUE = r"\$(?:\w++|\{\w+\}|\{\{[\w.| \t-]*\}\})"
+_WORD = re.compile(rf"""(?:{_PLAIN}|{_VALUE}|"(?:{_PLAIN}|[ ]|{_VALUE})*"|'(?:{_PLAIN}|[ ])*')+""", re.ASCII)
+_MENTION = re.compile(r"^(?!\s*(?:echo|printf)\s).*?\breleasegate\b[^\s]*\s+(?:-\S+\s+)*(check|report)\b", re.MULTILINE)
+_STRICT = re.compile(r"set (?:-[eux]+(?:o pipefail)?|-o pipefail|-o errexit)")
+_COMMENT = re.compile(r"(?:^|(?<=\s))#[^'\"]*$")
+_OPAQUE = re.compile(r"""\$\{\{.*?\}\}|"[^"]*"|'[^']*'""")
+_LOST = (
+    (r"(\|\| *(?:true|:|exit|exit 0|echo\b[^;&|]*))$", "`{}` behind it throws its exit code away"),
+    (r"[^&](&)$", "`{}` behind it: nobody waits for its exit code"),
+)
+_PIPE = re.compile(r"[^|]\| *([^|;&]+)$")
 _MAX_SCRIPT = 20_000  # characters: a step that is longer is a program, not a call of one
-_MAX_QUOTED = 100  # lines of one quoted word
 
 
-def commands(script: str, shell: str | None = None) -> list[Command]:
-    """Return every use of releasegate in a step's script, read as the step's shell does (None: GitHub's default).
+def command(script: str, shell: str | None = None) -> Command | None:
+    """Return the use of `releasegate check` or `report` in a step's script, None without one.
 
-    GitHub runs `bash -e {0}` by default and `bash --noprofile --norc -eo pipefail {0}` for `shell: bash`.
+    Read is a script of exactly one simple command, behind nothing but `set -e` and the like; comments, blank lines and
+    continued lines are as the shell has them. `shell` is the step's: `bash` sets pipefail (GitHub's default does not).
     """
-    parts = _parts(_one_word_each(script)) if len(script) <= _MAX_SCRIPT else None
-    if parts is None:
-        found = "releasegate" in script and re.search(r"\breleasegate\b", script)
-        return [Command("check", (), unclear="its commands cannot be read as those of a shell")] if found else []
-    stops, pipefail = _options(shell)
-    made: list[Command] = []
-    depth, ends = 0, None
-    for index, part in enumerate(parts):
-        words = list(part.words)
-        while words and words[0] in _OPENING | _CLOSING | {"then", "else", "do", "elif", "!", "time", "exec"}:
-            depth += (words[0] in _OPENING) - (words[0] in _CLOSING)
-            words.pop(0)
-        if words[:1] == ["set"]:
-            stops, pipefail = _set(words[1:], stops=stops, pipefail=pipefail)
-        if ends is None and (
-            words[:2] in (["exit"], ["exit", "0"]) or (words[:1] == ["trap"] and "exit 0" in words[1:2])
-        ):
-            ends = " ".join(words)
-        used = _releasegate(words)
-        if used is None:
-            continue
-        faults = list(_faults(parts, index, stops=stops, pipefail=pipefail))
-        if ends is not None:
-            faults.append(f"`{ends}` in front of it may end the step as a success")
-        nested = depth > 0 or "(" in part.before or part.words[0] in {"then", "else", "do"}
-        unclear = "it stands inside a condition, a loop, a function or a subshell" if nested and not faults else None
-        made.append(Command(used[0], tuple(used[1:]), tuple(faults), unclear))
-    return made
-
-
-def _one_word_each(script: str) -> str:
-    """The script with each `${{ … }}` as one word that still names what it is about."""
-    made, at = "", 0
-    while (start := script.find("${{", at)) >= 0 and (end := script.find("}}", start)) >= 0:
-        name = re.sub(r"[^\w.]", "_", script[start + 3 : end].strip())
-        made += f"{script[at:start]}{{{{{name}}}}}"
-        at = end + 2
-    return made + script[at:]
-
-
-def _options(shell: str | None) -> tuple[bool, bool]:
-    """(the shell stops at the first error, a pipe fails with any of its commands)."""
-    if shell is None or shell == "sh":
-        return True, False
-    if shell == "bash":
-        return True, True
-    flags = re.findall(r"(?:^|\s)-([A-Za-z]+)", shell)
-    return any("e" in one for one in flags), "pipefail" in shell
-
-
-def _set(words: Sequence[str], *, stops: bool, pipefail: bool) -> tuple[bool, bool]:
-    text = " ".join(words)
-    if re.search(r"(^|\s)-[a-z]*e|-o errexit", text):
-        stops = True
-    if re.search(r"(^|\s)\+[a-z]*e|\+o errexit", text):
-        stops = False
-    if "pipefail" in words:
-        pipefail = not any(one.startswith("+") for one in words)
-    return stops, pipefail
-
-
-def _releasegate(words: Sequence[str]) -> list[str] | None:
-    """The words behind `releasegate`, where it is what the command starts (itself, or through python -m, uvx, timeout)."""
-    if not words or words[0] in _SILENT:
+    if len(script) > _MAX_SCRIPT:
+        return Command("check", unclear="it is very long") if "releasegate" in script else None
+    lines = _lines(script)
+    mention = _MENTION.search("\n".join(lines))
+    if mention is None:
         return None
-    for index, word in enumerate(words):
-        name = re.split(r"[=@<>~]", word.rsplit("/", 1)[-1])[0]
-        if name == "releasegate" and words[index + 1 : index + 2] and words[index + 1][0].isalpha():
-            return list(words[index + 1 :])
-    return None
+    rest = list(lines)
+    while rest and _STRICT.fullmatch(rest[0]):
+        rest.pop(0)
+    words = _words(rest[0]) if len(rest) == 1 else None
+    if words is not None and words[0] == "releasegate" and words[1:2] == (mention[1],):
+        return Command(mention[1], words[2:])
+    pipefail = shell == "bash" or any("pipefail" in one for one in lines)
+    unclear = "its script cannot be read as the one command"
+    return Command(mention[1], fault=(fault := _lost(lines, pipefail=pipefail)), unclear=None if fault else unclear)
 
 
-def _faults(parts: Sequence[_Part], index: int, *, stops: bool, pipefail: bool) -> Iterator[str]:
-    part = parts[index]
-    following = parts[index + 1].words if index + 1 < len(parts) else ()
-    last = not any(one.words for one in parts[index + 1 :])
-    tested = next((word for word in part.words[:2] if word in _TESTING), None)
-    if tested is not None:
-        yield f"`{tested}` in front of it: the shell goes on when it fails"
-    if part.before == "||":
-        yield "`||` in front of it: it runs only when something else fails"
-    if part.after == "||" and not _fails(parts[index + 1 :]):
-        yield f"`|| {' '.join(following)}` behind it throws its exit code away"
-    if part.after in {"|", "|&"} and not pipefail:
-        yield f"the pipe into `{' '.join(following)}` throws its exit code away (`shell: bash` would keep it)"
-    if part.after == "&":
-        yield "`&` behind it: nobody waits for its exit code"
-    if part.after == ";" and ((following[:1] and following[0] in _NOTHING) or following in (("exit",), ("exit", "0"))):
-        yield f"`; {' '.join(following)}` behind it"
-    if "&&" in (part.before, part.after) and not all(one.before == "&&" for one in parts[index + 1 :]):
-        yield "`&&` beside it: the shell goes on when it fails, or when what stands in front of it does"
-    if not stops and not last:
-        yield "the shell does not stop at errors (`set +e`, or a `shell:` without `-e`), and it is not the last command"
+def _lines(script: str) -> list[str]:
+    """The script's lines without comments and blank ones, continued ones joined."""
+    found: list[str] = []
+    continued = False
+    for line in script.split("\n"):
+        text = _COMMENT.sub("", line).strip(" \t")
+        if continued:
+            found[-1] += " " + text.removesuffix("\\")
+        elif text:
+            found.append(text.removesuffix("\\"))
+        continued = text.endswith("\\")
+    return [one.strip(" \t") for one in found if one.strip(" \t")]
 
 
-def _fails(parts: Sequence[_Part]) -> bool:
-    """Whether what stands behind `||` ends the step as failed: `exit 1`, alone or at the end of `{ …; }`."""
-    for part in parts:
-        words = part.words[1:] if part.words[0] == "{" else part.words
-        if words[:1] == ("exit",):
-            return words[1:2] not in ((), ("0",))
-        if parts[0].words[0] != "{" or words[:1] == ("}",):
-            return False
-    return False
-
-
-def _parts(script: str) -> list[_Part] | None:
-    """Split a script into simple commands; None for what cannot be read."""
-    found: list[_Part] = []
-    lines = script.split("\n")
+def _words(line: str) -> tuple[str, ...] | None:
+    """The words of a simple command; None where one holds anything else."""
+    found: list[str] = []
     at = 0
-    while at < len(lines):
-        text = lines[at]
-        at += 1
-        began = at
-        tokens = _tokens(text)
-        while tokens is None or text.endswith("\\"):
-            if at >= len(lines) or at - began > _MAX_QUOTED:
-                return None
-            text = (text[:-1] if text.endswith("\\") else text + "\n") + lines[at]
+    while at < len(line):
+        match = _WORD.match(line, at)
+        if match is None or (match.end() < len(line) and line[match.end()] not in " \t"):
+            return None
+        found.append(match[0].replace('"', "").replace("'", ""))
+        at = match.end()
+        while at < len(line) and line[at] in " \t":
             at += 1
-            tokens = _tokens(text)
-        for mark in _HEREDOC.finditer(text):  # data, not commands
-            while at < len(lines) and lines[at].strip() != mark[2]:
-                at += 1
-            at += 1
-        found += _split(tokens)
-    return found
+    return tuple(found)
 
 
-def _tokens(text: str) -> list[str] | None:
-    """The words and operators of a line; None where a quote is left open."""
-    if re.match(r"\s*#", text):
-        return []
-    bare = re.sub(r"""(?<=\s)#[^'"]*$""", "", text)  # a comment behind a command
-    lexer = shlex.shlex(_REDIRECTION.sub(" ", bare), posix=True, punctuation_chars="();|&")
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        return list(lexer)
-    except ValueError:
-        return None
-
-
-def _split(pieces: Sequence[str]) -> Iterator[_Part]:
-    before, words = "", list[str]()
-    for piece in (*pieces, "\n"):
-        if piece == "\n" or (piece and set(piece) <= set("();|&")):
-            after = piece.strip()
-            if words:
-                yield _Part(before, tuple(words), after)
-            before, words = after, []
-        else:
-            words.append(piece)
+def _lost(lines: Sequence[str], *, pipefail: bool) -> str | None:
+    """Say how the exit code of a check is lost, for the ways that are seen most."""
+    for index, line in enumerate(lines):
+        if not line.startswith("releasegate check"):
+            continue
+        bare = _OPAQUE.sub("_", line)
+        for pattern, said in _LOST:
+            if found := re.search(pattern, bare):
+                return said.format(found[1])
+        if (piped := _PIPE.search(bare)) and not pipefail:
+            return f"the pipe into `{piped[1].strip()}` throws its exit code away"
+        if "set +e" in lines[:index] and index + 1 < len(lines):
+            return "`set +e` in front of it, and it is not the last command"
+    return None

@@ -10,7 +10,18 @@ from typing import Any
 
 from releasegate.discover.files import Files, Unreadable
 from releasegate.discover.owners import tree_path
-from releasegate.discover.workflows import FOLDER, Broken, Command, Job, Step, Workflow, commands, read, strings
+from releasegate.discover.workflows import (
+    FOLDER,
+    Broken,
+    Command,
+    Job,
+    Step,
+    Workflow,
+    command,
+    composite,
+    read,
+    strings,
+)
 from releasegate.model import Finding, Kind, Place, Scope, Unjudged
 from releasegate.rules import Evidence, rule
 from releasegate.tools import actionlint
@@ -29,12 +40,19 @@ def check(subjects: Any, evidence: Evidence) -> Iterator[Finding | Unjudged]:
     """The check's own workflow runs for every change, cannot be skipped, and its verdict counts.
 
     Every workflow has to be one that GitHub can read. Of those that run `releasegate check` more is asked: that the
-    required job, called `gate`, starts on `pull_request` and on `merge_group` without a filter, that neither it nor
-    its step is conditional or may fail, that it runs our action or exactly `releasegate check --base …` without
-    `--env`, `--release`, `--rule`, `--staged` or `--changed` and without anything that throws the exit code away, and
-    that shards are joined by a job that always runs, wants every `needs.*.result` to be `success` and merges the
-    reports (`releasegate report merge` wants a complete one). It checks out the commit to be merged and keeps no
-    token, its token can read and no more, its actions are pinned by commit, and `pull_request_target` does not start it.
+    required job, called `gate`, starts on `pull_request` and on `merge_group` without a filter, and that neither it nor
+    its step is conditional or may fail. Its step runs our action, or its script is exactly one command in `bash` or `sh`:
+    `releasegate check --base BASE` with `--github`, `--json`, `--junit`, `--sarif` or `--summary`, in the root of the
+    repository, with BASE the target branch of the pull request or of the merge group; only `set -e` and the like may stand
+    in front. Any other script, base, shell or folder is not judged, and so neither is the gate: only what is known to count
+    does. Variables that change what the command is (PATH, PYTHON*, GIT_*, ...) do not belong in `env`. A local action or
+    workflow is followed. Shards are joined by a job that always runs, needs each of them, has a step
+    `if: contains(needs.*.result, 'failure') || contains(needs.*.result, 'cancelled') || contains(needs.*.result, 'skipped')`
+    with `run: exit 1` (or, for each job N, `if: needs.N.result != 'success'` with it, or `run: test "${{ needs.N.result }}"
+    = success`, or `re-actors/alls-green`), and runs `releasegate report merge`, which wants a complete one. No other job's
+    check has the gate's name. It checks out the commit to be merged and keeps no token, its token can read and no more, its
+    actions are pinned by commit, and `pull_request_target` does not start it. What the steps in front of the check install
+    is not looked into, nor whose the action called releasegate is.
 
     Not asked of other people's workflows: how they pin and what they may, since they cannot turn this check green.
     Where releasegate.toml exists and no workflow runs the check, that is advice: an organisation's required workflow, or
@@ -103,8 +121,10 @@ def _read(path: str, top: Files) -> Workflow | Broken | Unjudged:
 
 
 # Our action, or our reusable workflow: .../releasegate@…, .../releasegate/.github/workflows/check.yml@…
-_OURS = re.compile(r"(?:[^@]*/)?releasegate(/(?!setup)[^@]*)?@.*|\./(.*/)?releasegate(\.ya?ml)?/?")
+_OURS = re.compile(r"[\w.-]+/releasegate(/(?!setup)[^@]*)?@.*")
 _PINNED = re.compile(r".+@[0-9a-f]{40}|docker://.+@sha256:[0-9a-f]{64}|\./.*")
+_COMMAND = 'releasegate check --base "$BASE"'
+_BASE = "${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}"
 _NARROWING = {
     "--env": "judges one environment only",
     "--release": "judges one release only",
@@ -115,29 +135,63 @@ _NARROWING = {
     "-h": "prints the help and judges nothing",
 }
 _INPUTS = {"env": "--env", "environment": "--env", "release": "--release", "rule": "--rule", "rules": "--rule"}
+_FILES = {"--json", "--junit", "--sarif", "--summary"}
+_FILE = re.compile(
+    r"(?:[\w./-]|\$\{?(?:GITHUB|RUNNER)_\w+\}?|\$\{\{(?:runner\.temp|github\.workspace|github\.run_id|matrix\.\w+)\}\})+"
+)
+_SHARE = re.compile(r"(?:[\w/]|\$\{\{(?:matrix\.\w+|strategy\.job-total)\}\})+")
+# The tip of the target branch; a name of a branch only as a remote one, since a local one may be what is checked out.
+_TIP = r"github\.event\.(?:pull_request\.base\.sha|merge_group\.base_sha)"
+_BRANCH = r"github\.(?:base_ref|event\.pull_request\.base\.ref)"
+_TARGET = re.compile(
+    rf"\$\{{\{{{_TIP}(?:\|\|{_TIP})*\}}\}}|(?:refs/remotes/)?origin/(?:\$\{{\{{{_BRANCH}\}}\}}|\$GITHUB_BASE_REF|\$\{{GITHUB_BASE_REF\}}|main|master)"
+)
+_VARIABLE = re.compile(r"((?:refs/remotes/)?(?:origin/)?)\$(?:(\w+)|\{(\w+)\})")
+# Variables that change what `releasegate` is, what it reads or what it believes.
+_STEERING = re.compile(
+    r"(?:PATH|ENV|HOME|CI|SHELLOPTS|BASHOPTS|IFS)|(?:LD_|DYLD_|PYTHON|BASH_|RELEASEGATE_|PYTEST_|GIT_).*"
+)
+_PLAIN_SHELLS = {None, "bash", "sh"}
 # What is judged itself: compared with it, everything is inherited.
 _HEADS = re.compile(
-    r"HEAD|@|\$\{?GITHUB_(SHA|HEAD_REF)\}?|\{\{github\.(sha|head_ref|event\.pull_request\.head\.(sha|ref)"
+    r"HEAD|@|\$\{?GITHUB_(SHA|HEAD_REF)\}?|\$\{\{github\.(sha|head_ref|event\.pull_request\.head\.(sha|ref)"
     r"|event\.merge_group\.head_(sha|ref))\}\}"
 )
 _ALWAYS = {"always()", "true"}
 _NOT_CANCELLED = {"!cancelled()", "success()||failure()", "failure()||success()"}
-_MERGED = re.compile(r"github\.sha|github\.ref\b|github\.event\.merge_group\.head_sha|GITHUB_SHA")
-_CHANGE_ALONE = re.compile(r"pull_request\.head\.(sha|ref)|github\.head_ref")
+_SHA = r"github\.(?:sha|ref|event\.merge_group\.head_(?:sha|ref))"
+_HEAD = r"github\.(?:head_ref|event\.pull_request\.head\.(?:sha|ref|repo\.full_name))"
+_MERGED = {
+    "ref": re.compile(rf"\$\{{\{{{_SHA}(\|\|{_SHA})*\}}\}}"),
+    "repository": re.compile(r"\$\{\{github\.repository\}\}"),
+}
+_CHANGE_ALONE = re.compile(rf"\$\{{\{{(?:{_SHA}|{_HEAD})(\|\|(?:{_SHA}|{_HEAD}))*\}}\}}")
 # Of actionlint's rules those that read the workflow only. Others ask a list of actions or runner labels, which ages.
 _SURE = {"syntax-check", "events", "expression", "glob", "id", "if-cond", "job-needs", "permissions", "workflow-call"}
 # A change that is judged runs no code of its own; uploading SARIF is the one thing a gate may write.
 _MAY_WRITE = {"security-events"}
 _EVENT = "pull_request"
+_HARMLESS = (("CI", True), ("CI", "true"), ("PYTHONUNBUFFERED", 1), ("PYTHONUNBUFFERED", "1"))
+_MAX_DEPTH = 3  # local actions that call local actions
 _EVENTS = {_EVENT, "pull_request_target", "merge_group"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Runner:
-    """A job whose verdict the required job depends on, and the workflow that it is in."""
+    """A job whose verdict the required job depends on, and the workflow that it is in.
+
+    `around` is what holds for it too: the job that calls the workflow, the step that calls a local action.
+    """
 
     workflow: Workflow
     job: Job
+    around: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def bodies(self) -> tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...]:
+        """(place, body) of all whose `env` and `defaults` hold for each step, the nearest last."""
+        outer = (((), one) for one in self.around)
+        return (*outer, ((), self.workflow.body), (self.job.at, self.job.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,24 +204,32 @@ class _Use:
     command: Command | None
 
     @property
-    def options(self) -> Sequence[str]:
-        """The names of the options it passes, in one spelling."""
+    def arguments(self) -> Sequence[str]:
+        """What it passes, as words of the command."""
         if self.command is not None:
-            return [one.partition("=")[0] for one in self.command.arguments if one.startswith("-")]
+            return self.command.arguments
         given = self.body.get("with")
-        inputs = given if isinstance(given, Mapping) else {}
-        words = [word.partition("=")[0] for text in strings(inputs) for word in text.split() if word.startswith("--")]
-        return [*words, *(_INPUTS.get(name, f"--{name}") for name, value in inputs.items() if value not in (None, ""))]
+        made: list[str] = []
+        for name, value in (given if isinstance(given, Mapping) else {}).items():
+            if name in {"args", "arguments", "options"}:
+                made += str(value).split()
+            elif value is True or str(value).lower() == "true":
+                made.append(f"--{name}")
+            elif value not in (None, "", False):
+                made.append(f"{_INPUTS.get(name, f'--{name}')}={value}")
+        return made
 
     @property
-    def base(self) -> str | None:
-        """What it is compared with."""
-        arguments = self.command.arguments if self.command is not None else ()
-        for index, one in enumerate(arguments):
-            if one.startswith("--base="):
-                return one.removeprefix("--base=")
-            if one == "--base":
-                return arguments[index + 1] if index + 1 < len(arguments) else ""
+    def options(self) -> Sequence[str]:
+        """The names of the options it passes."""
+        return [one.partition("=")[0] for one in self.arguments if one.startswith("-")]
+
+    def variable(self, name: str) -> str | None:
+        """The value of an environment variable in this step, as written."""
+        for body in (self.body, *(one for _, one in reversed(self.runner.bodies))):
+            env = body.get("env")
+            if isinstance(env, Mapping) and name in env:
+                return str(env[name])
         return None
 
 
@@ -193,7 +255,7 @@ class _Judged:
         )
 
     def stray(self, path: str, found: Workflow | Broken) -> Finding:
-        runs = isinstance(found, Workflow) and any(True for job in found.jobs for _ in _uses(_Runner(found, job)))
+        runs = isinstance(found, Workflow) and any(True for job in found.jobs for _ in self._uses(_Runner(found, job)))
         return Finding(
             message=f"GitHub runs no workflow in a folder below {FOLDER}",
             help=f"move it to {FOLDER}/",
@@ -266,8 +328,39 @@ class _Judged:
     def _reached(self, runner: _Runner) -> list[_Use]:
         """The uses of the check in a job, and in the workflow of this repository that it calls."""
         called = self._called(runner)
-        inside = [] if called is None else [use for job in called.jobs for use in _uses(_Runner(called, job))]
-        return [*_uses(runner), *inside]
+        inside = [] if called is None else [use for job in called.jobs for use in self._uses(_Runner(called, job))]
+        return [*self._uses(runner), *inside]
+
+    def _uses(self, runner: _Runner, depth: int = 0) -> list[_Use]:
+        job = runner.job
+        if job.uses is not None:
+            return [_Use(runner, job.at, job.body, None)] if _OURS.fullmatch(job.uses) else []
+        found: list[_Use] = []
+        for step in job.steps:
+            used = _command(runner, step)
+            if used is not None and used.subcommand == "check":
+                found.append(_Use(runner, step.at, step.body, used))
+            elif step.uses is not None and _OURS.fullmatch(step.uses):
+                found.append(_Use(runner, step.at, step.body, None))
+            elif step.uses is not None and step.uses.startswith("./") and depth < _MAX_DEPTH:
+                found += self._local(runner, step, depth)
+        return found
+
+    def _local(self, runner: _Runner, step: Step, depth: int) -> list[_Use]:
+        """The uses in a local action: a condition or an excuse of the calling step holds for each."""
+        folder = (step.uses or "").removeprefix("./").strip("/")
+        top = self.evidence.shared.top
+        path = next((one for name in ("action.yml", "action.yaml") if (one := f"{folder}/{name}") in top), None)
+        try:
+            action = None if path is None else composite(path, top.text(path))
+        except Unreadable:
+            action = None
+        if action is None:
+            return []
+        around = (*(body for _, body in runner.bodies), step.body)
+        inside = self._uses(_Runner(action, action.jobs[0], around), depth + 1)
+        spoilt = {name: step.body[name] for name in ("if", "continue-on-error") if name in step.body}
+        return [_Use(use.runner, use.at, {**use.body, **spoilt}, use.command) for use in inside]
 
     def _called(self, runner: _Runner) -> Workflow | None:
         uses = runner.job.uses or ""
@@ -320,20 +413,23 @@ class _Judged:
                 found[name] = known[name]
                 waiting += known[name].needs
         own = [_Runner(gate.workflow, job) for job in found.values()]
-        called = [workflow for runner in own if (workflow := self._called(runner)) is not None]
-        return [*own, *(_Runner(workflow, job) for workflow in called for job in workflow.jobs)]
+        called = [(runner, inside) for runner in own if (inside := self._called(runner)) is not None]
+        return [*own, *(_Runner(one, job, (runner.job.body,)) for runner, one in called for job in one.jobs)]
 
     # --- the required job -------------------------------------------------------------------------------------------
 
     def _required(self, gate: _Runner) -> Iterator[Finding | Unjudged]:
         runners = self._runners(gate)
-        uses = [use for runner in runners for use in _uses(runner)]
+        uses = [use for runner in runners for use in self._uses(runner)]
         yield from self._started(gate.workflow)
         yield from self._never_skipped(gate)
         for runner in runners:
             yield from self._may_fail(runner)
-            if _uses(runner):
+            yield from self._environment(runner)
+            if self._uses(runner):
                 yield from self._whole_tree(runner)
+                if runner.workflow is not gate.workflow:
+                    yield from self._never_skipped(runner)
         if not uses:
             yield self._runs_nothing(gate)
             return
@@ -341,8 +437,9 @@ class _Judged:
         shares = [use for use in uses if "--shard" in use.options]
         called = self._called(gate)
         inside = (gate.job, *(called.jobs if called is not None else ()))
-        if shares or not all(any(use.runner.job is job for job in inside) for use in uses):
-            yield from self._joined(gate, shares)
+        at_home = {id(job.body) for job in inside}
+        if shares or not all({id(use.runner.job.body), *map(id, use.runner.around)} & at_home for use in uses):
+            yield from self._joined(gate, shares, uses)
         elif _matrix(gate.job):
             yield self._finding(
                 gate.workflow,
@@ -381,7 +478,10 @@ class _Judged:
         for name in ("branches", "branches-ignore"):
             if name in filters:
                 patterns = [*strings(filters[name])]
-                hit = any(fnmatch.fnmatchcase(branch or "", one) for one in patterns)
+                hit = False
+                for one in patterns:  # the last that fits decides
+                    if fnmatch.fnmatchcase(branch or "", one.removeprefix("!")):
+                        hit = not one.startswith("!")
                 left_out = branch in {"main", "master"} and hit == (name == "branches-ignore")
                 yield self._finding(
                     workflow,
@@ -392,7 +492,8 @@ class _Judged:
                     advice=not left_out,
                 )
         types = {*strings(filters.get("types"))}
-        missing = {"opened", "synchronize"} - types if event == _EVENT and types else set()
+        wanted = {"opened", "synchronize"} if event == _EVENT else {"checks_requested"}
+        missing = wanted - types if types else set()
         if missing:
             yield self._finding(
                 workflow,
@@ -436,17 +537,39 @@ class _Judged:
                 "remove `continue-on-error`",
                 "remove continue-on-error",
             )
-        for where, body in _environments(runner):
-            if "CI" in body and str(body["CI"]).lower() in {"", "0", "false", "none"}:
-                yield self._finding(
-                    runner.workflow,
-                    (*where, "env", "CI"),
-                    "CI is switched off: uncommitted files would be judged, and renders of other runs believed",
-                    "remove `CI` from `env`",
-                    "remove CI",
-                )
 
-    def _joined(self, gate: _Runner, shares: Sequence[_Use]) -> Iterator[Finding]:
+    def _environment(self, runner: _Runner) -> Iterator[Finding | Unjudged]:
+        """No variable changes what the command is, nor what it believes."""
+        container = runner.job.body.get("container")
+        places = [*runner.bodies[len(runner.around) :], *((one.at, one.body) for one in runner.job.steps)]
+        if isinstance(container, Mapping):
+            places.append(((*runner.job.at, "container"), container))
+        for at, body in places:
+            env = body.get("env")
+            if env is not None and not isinstance(env, Mapping):
+                yield self._unknown(runner.workflow, (*at, "env"), "its `env` is no mapping", "write `env` out")
+            for name, value in env.items() if isinstance(env, Mapping) else ():
+                if name == "CI" and str(value).lower() in {"", "0", "false", "none", "no", "off"}:
+                    yield self._finding(
+                        runner.workflow,
+                        (*at, "env", "CI"),
+                        "CI is switched off: uncommitted files would be judged, and renders of other runs believed",
+                        "remove `CI` from `env`",
+                        "remove CI",
+                    )
+                elif _STEERING.fullmatch(name.upper()) and (name, value) not in _HARMLESS:
+                    said = f"{name} in `env` may change what `releasegate check` is or judges"
+                    yield self._unknown(runner.workflow, (*at, "env", name), said, f"remove `{name}` from `env`")
+        for step in runner.job.steps:
+            if step.run is not None and re.search(r"GITHUB_(?:ENV|PATH)\b", step.run):
+                said = "a step writes GITHUB_ENV or GITHUB_PATH, which may change what `releasegate check` is"
+                yield self._unknown(runner.workflow, (*step.at, "run"), said, "do this in a job of its own")
+
+    def _inside(self, runner: _Runner) -> Sequence[Job]:
+        called = self._called(runner)
+        return () if called is None else called.jobs
+
+    def _joined(self, gate: _Runner, shares: Sequence[_Use], uses: Sequence[_Use]) -> Iterator[Finding | Unjudged]:
         own = [use for use in shares if use.runner.job is gate.job]
         if own:
             yield self._finding(
@@ -471,13 +594,27 @@ class _Judged:
                 "contains(needs.*.result, 'cancelled') || contains(needs.*.result, 'skipped')` with `run: exit 1`",
                 "demand success of the jobs it needs",
             )
+        elif not _demands_success(gate):
+            said = f"whether {gate.job.id} fails unless every job it needs is a success cannot be told"
+            fix = "write the step as `releasegate explain gate/workflow` has it, for each job of `needs`"
+            yield self._unknown(gate.workflow, (*gate.job.at, "steps"), said, fix)
+        else:
+            needed = [job for job in gate.workflow.jobs if job.id in (*gate.job.needs, gate.job.id)]
+            direct = {id(job.body) for job in needed}
+            direct |= {id(job.body) for one in needed for job in self._inside(_Runner(gate.workflow, one))}
+            for use in uses:
+                if not {id(use.runner.job.body), *map(id, use.runner.around)} & direct:
+                    said = f"{gate.job.id} does not need {use.runner.job.id} itself, so its failure may stay unseen"
+                    fix = f"add {use.runner.job.id} to `needs`"
+                    yield self._unknown(gate.workflow, (*gate.job.at, "needs"), said, fix)
         merges = [
-            command
+            used
             for step in gate.job.steps
-            for command in _commands(gate, step)
-            if (command.subcommand, *command.arguments[:1]) == ("report", "merge") and not command.faults
+            if (used := _command(gate, step)) is not None
+            and (used.subcommand, *used.arguments[:1]) == ("report", "merge")
+            and not {"if", "continue-on-error", "shell"} & set(step.body)
         ]
-        if shares and not merges and "complete" not in text:
+        if shares and not merges:
             yield self._finding(
                 gate.workflow,
                 gate.job.at,
@@ -486,20 +623,29 @@ class _Judged:
                 "merge the reports of the shards",
             )
 
-    def _same_name(self, gate: _Runner) -> Iterator[Finding]:
+    def _same_name(self, gate: _Runner) -> Iterator[Finding | Unjudged]:
+        called = gate.job.context
         for workflow in self.workflows.values():
-            if not {_EVENT, "merge_group", "push"} & set(workflow.triggers):
+            if set(workflow.triggers) == {"workflow_call"}:  # its checks are called after the job that calls it, too
                 continue
             for job in workflow.jobs:
-                if job.context == gate.job.context and job is not gate.job:
+                if job is gate.job and "${{" not in called:
+                    continue
+                same = _may_be(job, called)
+                if same:
                     yield self._finding(
                         workflow,
                         job.at,
-                        f"this job's check is called {job.context} too, like the required one in {gate.workflow.path}: "
+                        f"this job's check is called {called} too, like the required one in {gate.workflow.path}: "
                         "whichever passes counts",
                         "call it otherwise",
-                        f"rename this job {job.context}",
+                        f"rename this job {called}",
                     )
+                elif same is None:
+                    said = (
+                        f"the name of this job's check may be {called}, like the required one in {gate.workflow.path}"
+                    )
+                    yield self._unknown(workflow, (*job.at, "name"), said, "write a name without an expression")
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
@@ -530,9 +676,16 @@ class _Judged:
                 "remove `continue-on-error`",
                 "remove continue-on-error",
             )
+        yield from self._surroundings(use)
         where = (*use.at, "with" if use.command is None else "run")
-        for option in dict.fromkeys(use.options):
-            if option in _NARROWING:
+        if use.command is not None and use.command.fault is not None:
+            said = f"the step's exit code has to be that of the check: {use.command.fault}"
+            yield self._finding(workflow, where, said, f"write `{_COMMAND}` on a line of its own", "let it count")
+        elif use.command is not None and use.command.unclear is not None:
+            said = f"whether `releasegate check` always runs cannot be told: {use.command.unclear}"
+            yield self._unknown(workflow, where, said, f"make `run: {_COMMAND}` the whole step")
+        elif narrowing := [one for one in dict.fromkeys(use.options) if one in _NARROWING]:
+            for option in narrowing:
                 yield self._finding(
                     workflow,
                     where,
@@ -540,40 +693,82 @@ class _Judged:
                     f"remove `{option}`; `--shard I/N` in a matrix spreads the work",
                     f"remove {option}",
                 )
-        if use.command is not None:
-            yield from self._command(use, use.command, where)
+        else:
+            yield from self._arguments(use, where)
 
-    def _command(self, use: _Use, command: Command, where: tuple[str, ...]) -> Iterator[Finding | Unjudged]:
-        workflow = use.runner.workflow
-        plain = 'write `releasegate check --base "$BASE"` on a line of its own'
-        for fault in command.faults:
-            said = f"the step's exit code has to be that of the check: {fault}"
-            yield self._finding(workflow, where, said, plain, "let it count")
-        if command.unclear is not None:
-            yield Unjudged(
-                reason=f"{workflow.path}: whether `releasegate check` always runs cannot be told: {command.unclear}",
-                remedy=plain,
-                group="the gate's step is not plain",
-                place=self._place(workflow.path, workflow.line(*where)),
+    def _surroundings(self, use: _Use) -> Iterator[Unjudged]:
+        """The shell is one whose exit code is that of the last command, and the folder the root of the repository."""
+        places = [*use.runner.bodies, (use.at, use.body)]
+        for at, body in places:
+            defaults = body.get("defaults", {}) if body is not use.body else {"run": body}
+            run = defaults.get("run", {}) if isinstance(defaults, Mapping) else None
+            if not isinstance(run, Mapping):
+                said, fix = "its `defaults` cannot be read", "write them out"
+            elif run.get("shell") not in _PLAIN_SHELLS:
+                said, fix = f"the shell is {run['shell']}", "remove `shell`"
+            elif str(run.get("working-directory", ".")).strip("/") not in self._roots:
+                said, fix = f"it runs in {run['working-directory']}", "remove `working-directory`"
+            else:
+                continue
+            said = (
+                f"whether the exit code is that of `releasegate check` on the whole repository cannot be told: {said}"
             )
-        elif use.base is None:
+            yield self._unknown(use.runner.workflow, at or ("defaults",), said, fix)
+
+    @property
+    def _roots(self) -> set[str]:
+        return {".", self.evidence.repo.tree.prefix.strip("/") or "."}
+
+    def _arguments(self, use: _Use, where: tuple[str, ...]) -> Iterator[Finding | Unjudged]:
+        """Each argument is one that is known to leave the verdict whole."""
+        workflow = use.runner.workflow
+        bases: list[str] = []
+        words = iter(use.arguments)
+        for word in words:
+            name, equals, value = word.partition("=")
+            if name in {"--base", "--shard", *_FILES} and not equals:
+                value = next(words, "")
+            value = "".join(value.split())
+            if name == "--base":
+                bases.append(value)
+            elif name == "--shard":
+                known = bool(_SHARE.fullmatch(value)) and _plain_matrix(use.runner.job, value)
+            elif name in _FILES:
+                known = bool(_FILE.fullmatch(value)) and _plain_matrix(use.runner.job, value)
+            else:
+                known = word == "--github" or word in self._roots
+            if name != "--base" and not known:
+                said = f"whether `{word}` leaves the verdict whole is not known"
+                yield self._unknown(workflow, where, said, f"make `run: {_COMMAND}` the whole step")
+        if len(bases) > 1:
+            yield self._unknown(workflow, where, "--base is passed twice", "pass it once")
+        elif bases:
+            yield from self._base(use, bases[0], where)
+        elif use.command is not None:
             yield self._finding(
                 workflow,
                 where,
                 "without --base what was red before this change is red again for whoever comes next",
-                'write `--base "$BASE"` with BASE: '
-                "${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}",
+                f'write `--base "$BASE"` with BASE: {_BASE}',
                 "pass --base",
             )
-        elif _HEADS.fullmatch(use.base.strip()):
+
+    def _base(self, use: _Use, written: str, where: tuple[str, ...]) -> Iterator[Finding | Unjudged]:
+        base = written
+        variable = _VARIABLE.fullmatch(written)
+        if variable is not None and (value := use.variable(variable[2] or variable[3])) is not None:
+            base = variable[1] + "".join(value.split())
+        if _HEADS.fullmatch(base):
             yield self._finding(
-                workflow,
+                use.runner.workflow,
                 where,
-                f"--base {use.base} is what is judged itself: everything in it counts as inherited",
-                "name the tip of the target branch: "
-                "${{ github.event.merge_group.base_sha || github.event.pull_request.base.sha }}",
+                f"--base {base} is what is judged itself: everything in it counts as inherited",
+                f"name the tip of the target branch: {_BASE}",
                 "pass the target branch to --base",
             )
+        elif not _TARGET.fullmatch(base):
+            said = f"whether --base {base} is the tip of the target branch cannot be told"
+            yield self._unknown(use.runner.workflow, where, said, f'write `--base "$BASE"` with BASE: {_BASE}')
 
     # --- what it may do ---------------------------------------------------------------------------------------------
 
@@ -599,7 +794,7 @@ class _Judged:
                         f"pin {uses}",
                     )
                 keeps = given.get("persist-credentials")
-                if uses.startswith("actions/checkout@") and str(keeps).lower() != "false":
+                if _checkout(uses) and str(keeps).lower() != "false":
                     yield self._finding(
                         workflow,
                         (*at, "uses"),
@@ -640,11 +835,16 @@ class _Judged:
             f"take write access to {name} away",
         )
 
-    def _whole_tree(self, runner: _Runner) -> Iterator[Finding]:
+    def _whole_tree(self, runner: _Runner) -> Iterator[Finding | Unjudged]:
         """What is checked out is the commit that would be merged, whole."""
         for at, uses, given in _actions(runner.job):
-            if not uses.startswith("actions/checkout@") or "path" in given:
+            if not _checkout(uses):
                 continue
+            if str(given.get("path") or ".") not in {".", "./"}:
+                said = f"what is checked out into {given['path']} lies in the tree that is judged, or is all of it"
+                yield self._unknown(
+                    runner.workflow, (*at, "with", "path"), said, "remove `path`, or use a job of its own"
+                )
             if "sparse-checkout" in given:
                 yield self._finding(
                     runner.workflow,
@@ -653,16 +853,17 @@ class _Judged:
                     "remove `sparse-checkout`",
                     "check out everything",
                 )
-            for name, allowed in (("ref", _MERGED), ("repository", re.compile(r"github\.repository\b"))):
+            for name, allowed in _MERGED.items():
                 value = str(given.get(name) or "")
-                if value and not allowed.search(value):
+                bare = "".join(value.split())
+                if value and not allowed.fullmatch(bare):
                     yield self._finding(
                         runner.workflow,
                         (*at, "with", name),
                         f"{name}: {value} is not what would be merged, and that is what has to be judged",
                         f"remove `{name}`",
                         f"check out the default {name}",
-                        advice=name == "ref" and bool(_CHANGE_ALONE.search(value)),
+                        advice=bool(_CHANGE_ALONE.fullmatch(bare)),
                     )
 
     # --- findings ---------------------------------------------------------------------------------------------------
@@ -686,6 +887,14 @@ class _Judged:
             advice=advice,
         )
 
+    def _unknown(self, workflow: Workflow, at: tuple[str, ...], reason: str, remedy: str) -> Unjudged:
+        return Unjudged(
+            reason=f"{workflow.path}: {reason}",
+            remedy=remedy,
+            group=f"the gate is not known to be one: {reason}",
+            place=self._place(workflow.path, workflow.line(*at)),
+        )
+
     def _place(self, path: str, line: int | None = None, column: int | None = None) -> Place:
         return Place(path=tree_path(path, self.evidence.repo.tree.prefix), line=line, column=column)
 
@@ -693,31 +902,70 @@ class _Judged:
 # --- reading a job --------------------------------------------------------------------------------------------------
 
 
-def _uses(runner: _Runner) -> list[_Use]:
-    job = runner.job
-    if job.uses is not None:
-        return [_Use(runner, job.at, job.body, None)] if _OURS.fullmatch(job.uses) else []
-    found: list[_Use] = []
-    for step in job.steps:
-        if step.uses is not None and _OURS.fullmatch(step.uses):
-            found.append(_Use(runner, step.at, step.body, None))
-        found += [
-            _Use(runner, step.at, step.body, command)
-            for command in _commands(runner, step)
-            if command.subcommand == "check"
-        ]
-    return found
-
-
-def _commands(runner: _Runner, step: Step) -> list[Command]:
+def _command(runner: _Runner, step: Step) -> Command | None:
     if step.run is None or "releasegate" not in step.run:
-        return []
+        return None
     shells = [step.body.get("shell")]
-    for body in (runner.job.body, runner.workflow.body):
+    for _, body in reversed(runner.bodies):
         defaults = body.get("defaults")
         run = defaults.get("run") if isinstance(defaults, Mapping) else None
         shells.append(run.get("shell") if isinstance(run, Mapping) else None)
-    return commands(step.run, next((one for one in shells if isinstance(one, str)), None))
+    return command(step.run, next((one for one in shells if isinstance(one, str)), None))
+
+
+def _checkout(uses: str) -> bool:
+    return uses.lower().startswith("actions/checkout@")
+
+
+_ALL = "||".join(f"contains(needs.*.result,'{one}')" for one in ("failure", "cancelled", "skipped"))
+_TEST = re.compile(r"""test "?\$\{\{needs\.([\w-]+)\.result\}\}"? = "?'?success'?"?""")
+
+
+def _demands_success(gate: _Runner) -> bool:
+    """Whether its steps fail, in a shape that is known, unless every job of `needs` is a success."""
+    if any("defaults" in body for _, body in gate.bodies):
+        return False
+    sure: set[str] = set()
+    for step in gate.job.steps:
+        given = step.body.get("with")
+        alone = "if" not in step.body and isinstance(given, Mapping) and set(given) == {"jobs"}
+        if step.uses is not None and re.fullmatch(r"re-actors/alls-green@[0-9a-f]{40}", step.uses) and alone:
+            return "".join(str(given["jobs"] if given else "").split()) == "${{toJSON(needs)}}"
+        if step.run is None or not set(step.body) <= {"name", "if", "run"}:
+            continue
+        condition, script = _condition(step.body), step.run.strip()
+        if script == "exit 1" and condition in {_ALL, f"always()&&({_ALL})"}:
+            return True
+        if script == "exit 1" and condition is not None:
+            parts = [re.fullmatch(r"needs\.([\w-]+)\.result!='success'", one) for one in condition.split("||")]
+            sure |= {one[1] for one in parts if one} if all(parts) else set()
+        tested = _TEST.fullmatch(re.sub(r"(?<=\{)\s+|\s+(?=\})", "", script))
+        if condition is None and tested:
+            sure.add(tested[1].lower())
+    return {one.lower() for one in gate.job.needs} <= sure
+
+
+def _may_be(job: Job, name: str) -> bool | None:
+    """Whether a job's check is called so; None where its name is an expression that may be."""
+    if "${{" not in job.context:
+        return job.context == name
+    fixed = re.split(r"\$\{\{.*?\}\}", job.context)
+    if not re.fullmatch(".*".join(map(re.escape, fixed)), name):
+        return False
+    strategy = job.body.get("strategy")
+    known = re.fullmatch(r"[^$]*\$\{\{\s*matrix\.[\w-]+\s*\}\}[^$]*", job.context) and isinstance(strategy, Mapping)
+    texts = [*strings(strategy)]
+    if not known or any("${{" in one for one in texts):
+        return None
+    return any(fixed[0] + one + fixed[1] == name for one in texts)
+
+
+def _plain_matrix(job: Job, word: str) -> bool:
+    """Whether what a matrix puts into a word is a word: of letters, digits and the like."""
+    if "${{matrix." not in word:
+        return True
+    strategy = job.body.get("strategy")
+    return isinstance(strategy, Mapping) and all(re.fullmatch(r"[\w./-]*", one) for one in strings(strategy))
 
 
 def _actions(job: Job) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, Any]]]:
@@ -726,14 +974,6 @@ def _actions(job: Job) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, Any]
         uses, given = body.get("uses"), body.get("with")
         if isinstance(uses, str):
             yield at, uses, given if isinstance(given, Mapping) else {}
-
-
-def _environments(runner: _Runner) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
-    places = [((), runner.workflow.body), (runner.job.at, runner.job.body)]
-    for at, body in (*places, *((step.at, step.body) for step in runner.job.steps)):
-        env = body.get("env")
-        if isinstance(env, Mapping):
-            yield at, env
 
 
 def _condition(body: Mapping[str, Any]) -> str | None:
@@ -747,4 +987,4 @@ def _condition(body: Mapping[str, Any]) -> str | None:
 
 def _matrix(job: Job) -> bool:
     strategy = job.body.get("strategy")
-    return isinstance(strategy, Mapping) and "matrix" in strategy
+    return strategy is not None and (not isinstance(strategy, Mapping) or "matrix" in strategy)
