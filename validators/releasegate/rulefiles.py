@@ -48,7 +48,7 @@ _WRITTEN_OTHERWISE = re.compile(
     r"\\(?:(?:x|u00|U000000)[67][0-9A-Fa-f]|[\r\n\x85\u2028\u2029])|!\S{0,100}(?:binary|%)|^%TAG", re.MULTILINE
 )
 # Where a text is no YAML, what it was meant to be: keys of a block, a flow mapping, `? key` or `&anchor key`.
-_KEY_STARTS = r"(?:^|(?<=[{,]))[ \t]*(?:[-?][ \t]+)*(?:&\S+[ \t]+)?"
+_KEY_STARTS = r"(?:^|(?<=[{,]))[ \t]*(?:[-?][ \t]+)*(?:&\S{1,100}[ \t]+)?"
 _MEANT_GROUPS = re.compile(rf"{_KEY_STARTS}[\"']?groups[\"']?[ \t]*(?::|$)", re.MULTILINE)
 _MEANT_RULE = re.compile(rf"{_KEY_STARTS}[\"']?(?:alert|record)[\"']?[ \t]*(?::|$)", re.MULTILINE)
 
@@ -282,7 +282,9 @@ def _without_extras(group: Any, dialect: Dialect) -> Any:
 # --- plain files --------------------------------------------------------------------------------------------------
 
 # What only Helm understands. `if`, `range`, `with` and raw strings are Prometheus' own as well.
-_ONLY_HELM = re.compile(r"\{\{[^}]*(?:\.(?:Values|Release|Chart|Capabilities|Files)\b|\binclude\b|[`\"][^`\"}]*\{\{)")
+_ONLY_HELM = re.compile(
+    r"\{\{[^}]{0,500}(?:\.(?:Values|Release|Chart|Capabilities|Files)\b|\binclude\b|[`\"][^`\"}]{0,200}\{\{)"
+)
 _OF_HELM = re.compile(
     rf"{_ONLY_HELM.pattern}|^[ \t]*\{{\{{-?[ \t]*(?:if|range|with)[ \t]",
     re.MULTILINE,

@@ -14,7 +14,8 @@ from releasegate.rules.prometheus import judge, subjects_of
 
 _LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"|`([^`]*)`')
 _VERB = re.compile(r"%[-+# 0-9.]*[a-zA-Z]")
-_ACTION = re.compile(r"\{\{(?!-?\s*/\*).*?\}\}", re.DOTALL)
+_ACTION = re.compile(r"\{\{")
+_COMMENT = re.compile(r"-?\s*/\*")
 _COMPUTED = re.compile(r"\.Files\b(?:\.\w+\s+(?![\"`\s])|(?!\.))")
 
 
@@ -45,10 +46,11 @@ def _loaded(chart: str, files: Files) -> Callable[[str], bool]:
     a template takes the name from elsewhere, each path that some YAML of the repo holds fits, too.
     """
     actions = [
-        action.group()
+        action.partition("}}")[0]
         for path in files.below(chart)
         if "/templates/" in f"/{path}" and files.mentions(path, _ACTION)
-        for action in _ACTION.finditer(files.text(path))
+        for action in files.text(path).split("{{")[1:]
+        if _COMMENT.match(action) is None
     ]
     literals = {one[1] or one[2] or "" for action in actions for one in _LITERAL.finditer(action)}
     globs = [_glob(one) for one in literals if any(char in one for char in "*/.")]
