@@ -18,6 +18,12 @@ import pytest
 from releasegate.tools import store
 
 
+@pytest.fixture(autouse=True)
+def _at_a_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests judge work trees as they are, also where they run in CI; those about CI set the variable themselves."""
+    monkeypatch.delenv("CI", raising=False)
+
+
 @pytest.fixture(scope="session")
 def helm() -> store.Tool:
     """The locked helm, from RELEASEGATE_TOOLS, the tool cache, or PATH."""
