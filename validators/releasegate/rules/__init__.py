@@ -251,7 +251,7 @@ def registered(module: str) -> Rule | None:
 def chosen(ids: Iterable[str]) -> tuple[Rule, ...]:
     """These rules of this package, sorted by id, without importing the others: for `releasegate lint`.
 
-    KeyError for an id that is no rule.
+    ModuleNotFoundError for an id that is no rule.
     """
     modules = {one: f"{__name__}.{one.replace('/', '.').replace('-', '_')}" for one in sorted(ids)}
     for module in modules.values():
